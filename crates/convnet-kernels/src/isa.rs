@@ -184,7 +184,6 @@ macro_rules! per_isa {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Real;
 
     per_isa! {
         fn twice<T: Real>(x: &[T], y: &mut [T]) {
