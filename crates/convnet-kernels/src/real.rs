@@ -12,6 +12,12 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
+/// A type that has a form for each number type, such as a struct of slices; see [`Real::pick`].
+pub trait Generic {
+    /// The form for `T`.
+    type Of<T: Real>;
+}
+
 /// A floating-point number: `f32` or `f64`.
 pub trait Real:
     sealed::Sealed
@@ -78,10 +84,13 @@ pub trait Real:
     fn is_finite(self) -> bool;
     /// The convolution algorithms for this type, best first, the reference last.
     fn conv_algorithms() -> &'static [Algorithm<Self>];
+    /// Hands a value that is generic over the number type to the function for this type: the way from generic code to
+    /// code that exists once for `f32` and once for `f64`, such as a trait object.
+    fn pick<G: Generic, R>(value: G::Of<Self>, on_f32: impl FnOnce(G::Of<f32>) -> R, on_f64: impl FnOnce(G::Of<f64>) -> R) -> R;
 }
 
 macro_rules! real {
-    ($type:ident, $algorithms:path) => {
+    ($type:ident, $algorithms:path, $on_f32:ident, $on_f64:ident, $chosen:ident) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -136,9 +145,13 @@ macro_rules! real {
             fn conv_algorithms() -> &'static [Algorithm<Self>] {
                 &$algorithms
             }
+            #[inline(always)]
+            fn pick<G: Generic, R>(value: G::Of<Self>, $on_f32: impl FnOnce(G::Of<f32>) -> R, $on_f64: impl FnOnce(G::Of<f64>) -> R) -> R {
+                $chosen(value)
+            }
         }
     };
 }
 
-real!(f32, crate::conv::ALGORITHMS);
-real!(f64, crate::conv::ALGORITHMS_F64);
+real!(f32, crate::conv::ALGORITHMS, on_f32, _on_f64, on_f32);
+real!(f64, crate::conv::ALGORITHMS_F64, _on_f32, on_f64, on_f64);
