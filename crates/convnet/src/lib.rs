@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod layer;
+pub mod network;
 pub mod shape;
 pub mod tensor;
 

@@ -56,6 +56,8 @@ pub struct Use {
     pub training: bool,
     /// Whether the gradient of the first input will be asked for (not for a layer that reads the image).
     pub input_gradient: bool,
+    /// As [`Prepare::flattened`].
+    pub flattened: Option<Shape>,
 }
 
 /// Which part of its input one output position of a layer sees.
