@@ -7,6 +7,11 @@ use std::fmt;
 
 use crate::threads::Threads;
 
+pub(crate) mod portable;
+pub(crate) mod vector;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;
+
 /// Proof that the CPU has AVX2 and FMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());

@@ -13,6 +13,7 @@
 //!   form of the same routine, which is what gradient checks are made with.
 
 pub mod conv;
+mod gemm;
 pub mod elementwise;
 pub mod isa;
 pub mod real;

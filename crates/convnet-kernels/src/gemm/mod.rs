@@ -1,0 +1,105 @@
+//! Matrix products: the micro-kernels of each instruction set, and the order in which they read their operands.
+
+pub(crate) mod microkernel;
+pub(crate) mod pack;
+
+use crate::Isa;
+use crate::isa::portable::F32x4;
+use microkernel::Tile;
+
+/// A micro-kernel compiled for one instruction set, one number of pixels and one number of vectors.
+pub(crate) type TileKernel = unsafe fn(&Tile);
+
+/// The micro-kernels of one instruction set.
+pub(crate) struct Kernels {
+    /// Numbers in one vector.
+    pub lanes: usize,
+    /// Most pixels that a tile may have.
+    pub pixels: usize,
+    /// `tiles[vectors − 1][pixels − 1]`
+    tiles: [&'static [TileKernel]; 2],
+}
+
+impl Kernels {
+    /// Those of this instruction set.
+    pub fn of(isa: Isa) -> &'static Self {
+        match isa {
+            Isa::Portable => &PORTABLE,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => &AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(_) => &AVX512,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => &PORTABLE,
+        }
+    }
+
+    /// Filters that one panel of packed weights holds: two vectors.
+    pub fn panel(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// The kernel for that many pixels and vectors of filters.
+    pub fn tile(&self, pixels: usize, vectors: usize) -> TileKernel {
+        self.tiles[vectors - 1][pixels - 1]
+    }
+}
+
+/// Compiles the micro-kernels for one instruction set.
+macro_rules! kernels {
+    ($table:ident, $module:ident, $vector:ty, [$($pixels:literal)*] $(, $attribute:meta)?) => {
+        mod $module {
+            use super::*;
+
+            /// # Safety
+            /// As [`microkernel::tile`].
+            $(#[$attribute])?
+            pub unsafe fn tile<const P: usize, const N: usize>(t: &Tile) {
+                // SAFETY: the caller keeps the contract of `tile`; the instructions are this function's features.
+                unsafe { microkernel::tile::<$vector, P, N>(t) }
+            }
+        }
+
+        static $table: Kernels = Kernels {
+            lanes: <$vector as crate::isa::vector::Vector>::LANES,
+            pixels: [$($pixels),*].len(),
+            tiles: [&[$($module::tile::<$pixels, 1>),*], &[$($module::tile::<$pixels, 2>),*]],
+        };
+    };
+}
+
+kernels!(PORTABLE, portable, F32x4, [1 2 3 4]);
+#[cfg(target_arch = "x86_64")]
+kernels!(AVX2, avx2, std::arch::x86_64::__m256, [1 2 3 4 5 6], target_feature(enable = "avx2,fma"));
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    AVX512,
+    avx512,
+    std::arch::x86_64::__m512,
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+    target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+);
+
+/// A pointer to numbers that several threads write, each its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Target(*mut f32);
+
+// SAFETY: it is only a place; whoever writes through it says why nobody else writes there.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// Where these numbers are.
+    pub fn new(numbers: &mut [f32]) -> Self {
+        Self(numbers.as_mut_ptr())
+    }
+
+    /// The first number.
+    pub fn pointer(self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// Zeros that pixels in the padding point to.
+pub(crate) static ZEROS: [f32; 1024] = [0.0; 1024];

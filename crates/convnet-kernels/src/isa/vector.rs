@@ -1,0 +1,84 @@
+//! The few operations on vectors of `f32` that kernels are written with.
+//!
+//! A kernel is an `#[inline(always)]` function generic over [`Vector`]; one `#[target_feature]` function for each
+//! instruction set gives it a body. The operations are `unsafe` because they execute instructions that the CPU must
+//! have: whoever calls such a function holds the token that proves it.
+
+/// A register full of `f32`.
+///
+/// # Safety
+/// Every method may execute instructions of the instruction set that the type belongs to; the caller vouches for them.
+/// Methods with pointers read or write exactly the stated number of `f32`, at any alignment.
+pub(crate) trait Vector: Copy {
+    /// Numbers in one register.
+    const LANES: usize;
+
+    /// All lanes zero.
+    unsafe fn zero() -> Self;
+    /// All lanes `value`.
+    unsafe fn splat(value: f32) -> Self;
+    /// Reads `LANES` numbers.
+    unsafe fn load(from: *const f32) -> Self;
+    /// Writes `LANES` numbers.
+    unsafe fn store(self, to: *mut f32);
+    /// Reads the first `count` ≤ `LANES` numbers and nothing beyond; the other lanes are zero.
+    unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    /// Writes the first `count` ≤ `LANES` numbers and nothing beyond.
+    unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// `self · factor + term`, rounded once where the instruction set can.
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// `self + other`
+    unsafe fn add(self, other: Self) -> Self;
+    /// Negative lanes become zero; NaN stays NaN.
+    unsafe fn relu(self) -> Self;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::portable::F32x4;
+    use super::*;
+
+    /// Runs every operation on numbers whose results are known.
+    ///
+    /// # Safety
+    /// The CPU has the instructions of `V`.
+    unsafe fn every_operation<V: Vector>() {
+        let numbers: Vec<f32> = (0..V::LANES).map(|lane| lane as f32 - 2.0).collect();
+        let mut out = vec![0.0; V::LANES];
+        // SAFETY: by this function's contract; `numbers` and `out` hold LANES numbers each.
+        unsafe {
+            let x = V::load(numbers.as_ptr());
+            x.mul_add(V::splat(3.0), V::splat(0.5)).store(out.as_mut_ptr());
+            assert!(out.iter().zip(&numbers).all(|(out, x)| *out == 3.0 * x + 0.5));
+            x.add(V::zero()).relu().store(out.as_mut_ptr());
+            assert!(out.iter().zip(&numbers).all(|(out, x)| *out == x.max(0.0)));
+            V::splat(f32::NAN).relu().store(out.as_mut_ptr());
+            assert!(out.iter().all(|out| out.is_nan()));
+            for count in 0..=V::LANES {
+                out.fill(7.0);
+                V::load_first(numbers.as_ptr(), count).store(out.as_mut_ptr());
+                assert!((0..V::LANES).all(|lane| out[lane] == if lane < count { numbers[lane] } else { 0.0 }), "{count}");
+                out.fill(7.0);
+                x.store_first(out.as_mut_ptr(), count);
+                assert!((0..V::LANES).all(|lane| out[lane] == if lane < count { numbers[lane] } else { 7.0 }), "{count}");
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_of_every_set_compute_the_same() {
+        // SAFETY: portable operations need nothing.
+        unsafe { every_operation::<F32x4>() };
+        #[cfg(target_arch = "x86_64")]
+        {
+            if crate::isa::Avx2::detect().is_some() {
+                // SAFETY: the CPU has AVX2 and FMA.
+                unsafe { every_operation::<std::arch::x86_64::__m256>() };
+            }
+            if crate::isa::Avx512::detect().is_some() {
+                // SAFETY: the CPU has AVX-512.
+                unsafe { every_operation::<std::arch::x86_64::__m512>() };
+            }
+        }
+    }
+}
