@@ -13,6 +13,7 @@
 //!   form of the same routine, which is what gradient checks are made with.
 
 pub mod conv;
+pub mod functions;
 mod gemm;
 pub mod elementwise;
 pub mod isa;
