@@ -12,11 +12,13 @@
 //! * Routines are generic over [`Real`] (`f32` and `f64`). Hand-written kernels exist for `f32`; `f64` runs the portable
 //!   form of the same routine, which is what gradient checks are made with.
 
+pub mod columns;
 pub mod conv;
-pub mod functions;
 mod gemm;
 pub mod elementwise;
+pub mod functions;
 pub mod isa;
+pub mod peak;
 pub mod real;
 pub mod threads;
 pub mod window;

@@ -5,70 +5,181 @@
 //! partial results in the order of the pieces, therefore computes the same bits with any number of threads.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-/// How long an idle worker looks for new work before it sleeps, in rounds of the spin loop.
-const SPIN_ROUNDS: u32 = 20_000;
+/// How often an idle worker looks for new work before it sleeps: about a tenth of a millisecond.
+const SPIN_ROUNDS: u32 = 6_000;
+/// The same when there are more threads than processors, where spinning keeps others from working.
+const CROWDED_SPIN_ROUNDS: u32 = 50;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// One call of [`Threads::run`], shared with the workers while it lasts.
-struct Job {
-    /// The closure, with its lifetime erased; valid until `pending` has reached zero.
-    work: *const Work<'static>,
-    pieces: usize,
-    /// The next piece that nobody has taken.
-    next: AtomicUsize,
-    /// Workers that have not yet finished with this job.
-    pending: AtomicUsize,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+/// A value on cache lines of its own, so that threads that write it do not slow down those that read its neighbours.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// The state of the one job of a pool, in one word: how many workers are inside, whether others may enter, and which job
+/// it is.
+///
+/// A worker enters by raising the count *while the job is open*; the caller closes the job, after which nobody can
+/// enter, and waits for the count to reach zero. So a worker that is slow to wake is never waited for, and a worker that
+/// is inside is never left behind.
+struct State(AtomicU64);
+
+impl State {
+    const INSIDE: u64 = (1 << 16) - 1;
+    const OPEN: u64 = 1 << 16;
+    const NUMBER: u32 = 17;
+    /// The pool is being dropped.
+    const END: u64 = u64::MAX;
+
+    /// Opens the next job and returns its number. Only while the job is closed and nobody is inside.
+    fn open(&self) {
+        let number = (self.0.load(Ordering::Relaxed) >> Self::NUMBER) + 1;
+        // Numbers begin again long before they could reach END.
+        let number = number % (1 << 46);
+        self.0.store(number << Self::NUMBER | Self::OPEN, Ordering::SeqCst);
+    }
+
+    /// Lets nobody enter any more and waits until those inside have left.
+    fn close(&self) {
+        let mut inside = self.0.fetch_and(!Self::OPEN, Ordering::AcqRel) & Self::INSIDE;
+        let mut rounds = 0u32;
+        while inside != 0 {
+            rounds = rounds.saturating_add(1);
+            if rounds < SPIN_ROUNDS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+            inside = self.0.load(Ordering::Acquire) & Self::INSIDE;
+        }
+    }
+
+    /// Whether there is a job that a worker who last saw job `seen` has not been in, or the end.
+    fn has_news(&self, seen: u64) -> bool {
+        let state = self.0.load(Ordering::SeqCst);
+        state == Self::END || state & Self::OPEN != 0 && state >> Self::NUMBER != seen
+    }
+
+    /// Enters the job if it is open and not number `seen`; returns its number.
+    fn enter(&self, seen: u64) -> Option<u64> {
+        let mut state = self.0.load(Ordering::Acquire);
+        loop {
+            if state == Self::END || state & Self::OPEN == 0 || state >> Self::NUMBER == seen {
+                return None;
+            }
+            match self.0.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => return Some(state >> Self::NUMBER),
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Leaves the job that was entered.
+    fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
-// SAFETY: the closure behind `work` is `Sync`, and `Threads::run` keeps it alive until every worker has let go of it.
-unsafe impl Send for Job {}
-// SAFETY: as above; the other fields are atomics and a mutex.
-unsafe impl Sync for Job {}
+/// What the caller and its workers share.
+struct Shared {
+    state: Apart<State>,
+    /// The next piece of the job that nobody has taken.
+    next: Apart<AtomicUsize>,
+    /// The closure of the job, with its lifetime erased, and the number of pieces.
+    job: UnsafeCell<Option<(*const Work<'static>, usize)>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Workers that sleep or are about to.
+    sleepers: AtomicUsize,
+    sleep: Mutex<()>,
+    awake: Condvar,
+    spin_rounds: u32,
+}
 
-impl Job {
+// SAFETY: `job` is written only by the caller of `run`, which holds the pool's turn, while the job is closed and nobody
+// is inside; it is read only from inside. The closure it points to is `Sync`. The other fields may be shared.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+impl Shared {
     /// Takes pieces until none is left. A panic stops the handing out and is kept for the caller.
-    fn take_part(&self) {
-        // SAFETY: `Threads::run` does not return, so the closure lives, before `pending` is zero; this worker is pending.
-        let work = unsafe { &*self.work };
+    fn take_part(&self, work: &Work<'_>, pieces: usize) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             loop {
-                let piece = self.next.fetch_add(1, Ordering::Relaxed);
-                if piece >= self.pieces {
+                let piece = self.next.0.fetch_add(1, Ordering::Relaxed);
+                if piece >= pieces {
                     break;
                 }
                 work(piece);
             }
         }));
         if let Err(panic) = outcome {
-            self.next.store(self.pieces, Ordering::Relaxed);
+            self.next.0.store(pieces, Ordering::Relaxed);
             lock(&self.panic).get_or_insert(panic);
         }
     }
+
+    /// Wakes up to `count` sleeping workers.
+    fn wake(&self, count: usize) {
+        let sleepers = self.sleepers.load(Ordering::SeqCst);
+        if sleepers == 0 {
+            return;
+        }
+        // A worker that has counted itself but not yet looked for news holds this lock.
+        drop(lock(&self.sleep));
+        if count >= sleepers {
+            self.awake.notify_all();
+        } else {
+            (0..count).for_each(|_| self.awake.notify_one());
+        }
+    }
+
+    /// Waits for a job that is not number `seen`: first looking, then sleeping.
+    fn wait_for_news(&self, seen: u64) {
+        for _ in 0..self.spin_rounds {
+            if self.state.0.has_news(seen) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let mut sleep = lock(&self.sleep);
+        // Either the caller sees this worker counted after opening a job, or this worker sees the job.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        while !self.state.0.has_news(seen) {
+            sleep = self.awake.wait(sleep).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
-#[derive(Default)]
-struct Board {
-    /// Number of the newest job; a worker that has seen a smaller one has work to do.
-    number: usize,
-    job: Option<Arc<Job>>,
-    closing: bool,
-}
-
-struct Shared {
-    board: Mutex<Board>,
-    posted: Condvar,
-    /// A copy of `board.number` (or `usize::MAX` when closing) that spinning workers watch.
-    number: AtomicUsize,
+/// The life of a worker: wait for a job, take part in it, let go of it.
+fn serve(shared: &Shared) {
+    INSIDE.set(true);
+    let mut seen = 0;
+    loop {
+        shared.wait_for_news(seen);
+        let state = &shared.state.0;
+        if state.0.load(Ordering::Acquire) == State::END {
+            return;
+        }
+        let Some(number) = state.enter(seen) else { continue };
+        seen = number;
+        // SAFETY: this worker is inside: nobody writes `job`, and the caller of `run` keeps the closure alive, until it
+        // has left.
+        if let Some((work, pieces)) = unsafe { *shared.job.get() } {
+            // SAFETY: as above.
+            shared.take_part(unsafe { &*work }, pieces);
+        }
+        state.leave();
+    }
 }
 
 struct Pool {
@@ -80,9 +191,8 @@ struct Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        lock(&self.shared.board).closing = true;
-        self.shared.number.store(usize::MAX, Ordering::Release);
-        self.shared.posted.notify_all();
+        self.shared.state.0.0.store(State::END, Ordering::SeqCst);
+        self.shared.wake(usize::MAX);
         for worker in self.workers.drain(..) {
             // A worker only ends by returning; its panics were handed to the caller of `run`.
             let _ = worker.join();
@@ -102,10 +212,22 @@ pub struct Threads {
 }
 
 impl Threads {
+    /// Most threads of a pool; more are not started.
+    const MOST: usize = 1024;
+
     /// A pool in which `count` threads work: the caller of [`run`](Self::run) and `count − 1` others. Zero counts as one.
     pub fn new(count: usize) -> Self {
-        let shared = Arc::new(Shared { board: Mutex::default(), posted: Condvar::new(), number: AtomicUsize::new(0) });
-        let workers = (1..count)
+        let shared = Arc::new(Shared {
+            state: Apart(State(AtomicU64::new(0))),
+            next: Apart(AtomicUsize::new(0)),
+            job: UnsafeCell::new(None),
+            panic: Mutex::new(None),
+            sleepers: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
+            awake: Condvar::new(),
+            spin_rounds: if count <= Self::available() { SPIN_ROUNDS } else { CROWDED_SPIN_ROUNDS },
+        });
+        let workers = (1..count.min(Self::MOST))
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new().name(format!("convnet-{index}")).spawn(move || serve(&shared)).ok()
@@ -134,24 +256,21 @@ impl Threads {
             return;
         }
         let work: &Work<'_> = &work;
-        // SAFETY: only the lifetime changes; `wait` below keeps this frame alive until no worker holds the pointer.
-        let work: *const Work<'static> = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        let job = Arc::new(Job {
-            work,
-            pieces,
-            next: AtomicUsize::new(0),
-            pending: AtomicUsize::new(self.pool.workers.len()),
-            panic: Mutex::new(None),
-        });
+        // SAFETY: only the lifetime changes; `close` below returns when no worker holds the pointer or can get it.
+        let erased: *const Work<'static> = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
+        let shared = &*self.pool.shared;
         let turn = lock(&self.pool.turn);
-        self.post(Some(Arc::clone(&job)));
+        shared.next.0.store(0, Ordering::Relaxed);
+        // SAFETY: the job is closed and nobody is inside, since the caller before waited for that; `turn` keeps others out.
+        unsafe { *shared.job.get() = Some((erased, pieces)) };
+        shared.state.0.open();
+        shared.wake(pieces - 1);
         INSIDE.set(true);
-        job.take_part();
+        shared.take_part(work, pieces);
         INSIDE.set(false);
-        wait(&job);
-        lock(&self.pool.shared.board).job = None;
+        shared.state.0.close();
+        let panic = lock(&shared.panic).take();
         drop(turn);
-        let panic = lock(&job.panic).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -167,16 +286,6 @@ impl Threads {
             // SAFETY: `run` hands out each index once.
             work(index, unsafe { pieces.get(index) });
         });
-    }
-
-    fn post(&self, job: Option<Arc<Job>>) {
-        let shared = &self.pool.shared;
-        let mut board = lock(&shared.board);
-        board.number += 1;
-        board.job = job;
-        shared.number.store(board.number, Ordering::Release);
-        drop(board);
-        shared.posted.notify_all();
     }
 }
 
@@ -229,46 +338,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Waits until no worker holds the job: first spinning, since the rest is usually short, then giving way.
-fn wait(job: &Job) {
-    let mut rounds = 0u32;
-    while job.pending.load(Ordering::Acquire) != 0 {
-        rounds = rounds.saturating_add(1);
-        if rounds < SPIN_ROUNDS {
-            std::hint::spin_loop();
-        } else {
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// The life of a worker: wait for a job, take part in it, let go of it.
-fn serve(shared: &Shared) {
-    INSIDE.set(true);
-    let mut seen = 0;
-    loop {
-        let mut rounds = 0;
-        while shared.number.load(Ordering::Acquire) == seen && rounds < SPIN_ROUNDS {
-            std::hint::spin_loop();
-            rounds += 1;
-        }
-        let mut board = lock(&shared.board);
-        while board.number == seen && !board.closing {
-            board = shared.posted.wait(board).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
-        if board.closing {
-            return;
-        }
-        seen = board.number;
-        let job = board.job.clone();
-        drop(board);
-        if let Some(job) = job {
-            job.take_part();
-            job.pending.fetch_sub(1, Ordering::Release);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,6 +367,40 @@ mod tests {
             });
         }
         assert_eq!(total.load(Ordering::Relaxed), 2_000 * 6);
+    }
+
+    #[test]
+    fn sleeping_workers_wake_for_the_next_job() {
+        let threads = Threads::new(3);
+        for _ in 0..5 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            // Each piece waits until another thread has come to take the other one.
+            let arrived = AtomicU64::new(0);
+            threads.run(2, |_| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn several_callers_may_share_a_pool() {
+        let threads = Threads::new(3);
+        let total = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        threads.run(3, |_| {
+                            total.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 4 * 200 * 3);
     }
 
     #[test]

@@ -71,41 +71,62 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
             }
             pixels = pixels.add(P);
         }
-        for v in 0..N {
-            let place = v * V::LANES;
-            if v + 1 < N || t.lanes == V::LANES {
-                let bias = if t.bias.is_null() { V::zero() } else { V::load(t.bias.add(place)) };
-                for p in 0..P {
-                    let output = *t.outputs.add(p) + place;
-                    let mut sum = sums[p][v];
-                    if t.accumulate {
-                        sum = V::load(t.y.add(output)).add(sum);
-                    }
-                    sum = sum.add(bias);
-                    if !t.residual.is_null() {
-                        sum = sum.add(V::load(t.residual.add(output)));
-                    }
-                    if t.relu {
-                        sum = sum.relu();
-                    }
-                    sum.store(t.y.add(output));
+        if t.lanes == V::LANES { finish::<V, P, N, true>(t, sums) } else { finish::<V, P, N, false>(t, sums) }
+    }
+}
+
+/// Adds what is to be added and writes the sums. Each step is a small loop of its own, which the compiler unrolls, so that
+/// the sums never leave their registers.
+///
+/// # Safety
+/// As [`tile`]; `FULL` says that the last vector is written whole.
+#[inline(always)]
+unsafe fn finish<V: Vector, const P: usize, const N: usize, const FULL: bool>(t: &Tile, mut sums: [[V; N]; P]) {
+    // SAFETY: by the contract of `tile`. Only (N − 1)·LANES + `lanes` numbers of each output, the bias and the residual
+    // are touched.
+    unsafe {
+        let load = |from: *const f32, v: usize| {
+            if FULL || v + 1 < N { V::load(from.add(v * V::LANES)) } else { V::load_first(from.add(v * V::LANES), t.lanes) }
+        };
+        if t.accumulate {
+            for p in 0..P {
+                for v in 0..N {
+                    sums[p][v] = load(t.y.add(*t.outputs.add(p)), v).add(sums[p][v]);
                 }
-            } else {
-                let bias = if t.bias.is_null() { V::zero() } else { V::load_first(t.bias.add(place), t.lanes) };
-                for p in 0..P {
-                    let output = *t.outputs.add(p) + place;
-                    let mut sum = sums[p][v];
-                    if t.accumulate {
-                        sum = V::load_first(t.y.add(output), t.lanes).add(sum);
-                    }
-                    sum = sum.add(bias);
-                    if !t.residual.is_null() {
-                        sum = sum.add(V::load_first(t.residual.add(output), t.lanes));
-                    }
-                    if t.relu {
-                        sum = sum.relu();
-                    }
-                    sum.store_first(t.y.add(output), t.lanes);
+            }
+        }
+        if !t.bias.is_null() {
+            let mut bias = [V::zero(); N];
+            for v in 0..N {
+                bias[v] = load(t.bias, v);
+            }
+            for p in 0..P {
+                for v in 0..N {
+                    sums[p][v] = sums[p][v].add(bias[v]);
+                }
+            }
+        }
+        if !t.residual.is_null() {
+            for p in 0..P {
+                for v in 0..N {
+                    sums[p][v] = sums[p][v].add(load(t.residual.add(*t.outputs.add(p)), v));
+                }
+            }
+        }
+        if t.relu {
+            for p in 0..P {
+                for v in 0..N {
+                    sums[p][v] = sums[p][v].relu();
+                }
+            }
+        }
+        for p in 0..P {
+            let y = t.y.add(*t.outputs.add(p));
+            for v in 0..N {
+                if FULL || v + 1 < N {
+                    sums[p][v].store(y.add(v * V::LANES));
+                } else {
+                    sums[p][v].store_first(y.add(v * V::LANES), t.lanes);
                 }
             }
         }

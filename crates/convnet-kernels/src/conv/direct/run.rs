@@ -35,6 +35,8 @@ struct Cut {
     blocks: usize,
     /// Taps and channels of one block of the reduction.
     depth: [usize; 2],
+    /// Whether all of it is less work than one piece should be.
+    small: bool,
 }
 
 impl Cut {
@@ -54,7 +56,14 @@ impl Cut {
         let panel_groups = panels.div_ceil(together).max(wanted.div_ceil(tiles).min(panels));
         let blocks = wanted.div_ceil(panel_groups).clamp(1, tiles);
         let pixels_of_piece = tiles.div_ceil(blocks) * kernels.pixels;
-        Self { panels, panel_groups, pixels: pixels_of_piece, blocks: pixels.div_ceil(pixels_of_piece), depth: [block_taps, channels] }
+        Self {
+            panels,
+            panel_groups,
+            pixels: pixels_of_piece,
+            blocks: pixels.div_ceil(pixels_of_piece),
+            depth: [block_taps, channels],
+            small: macs * problem.groups * phases < PIECE_MACS,
+        }
     }
 }
 
@@ -99,7 +108,8 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
         };
         piece.run();
     };
-    if pieces == 1 || phases > 1 && problem.images * output.image * problem.channels < PIECE_MACS {
+    if cut.small {
+        // Waking the threads would take longer.
         (0..pieces).for_each(work);
     } else {
         machine.threads.run(pieces, work);
