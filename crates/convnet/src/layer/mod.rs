@@ -20,6 +20,7 @@ pub mod custom;
 mod parameter;
 mod pass;
 pub mod single;
+mod windowed;
 mod words;
 
 pub use parameter::{Initial, ParameterSpec, Role};
@@ -273,7 +274,9 @@ macro_rules! layers {
 
 layers! {
     add::Add,
+    conv2d::Conv2d,
     flatten::Flatten,
+    linear::Linear,
     relu::Relu,
 }
 
