@@ -132,3 +132,97 @@ unsafe fn finish<V: Vector, const P: usize, const N: usize, const FULL: bool>(t:
         }
     }
 }
+
+/// What [`outer`] reads and writes.
+///
+/// For every row and column, x has a readable number at each of the P places and dy has (N − 1)·LANES + `lanes`
+/// numbers; `sums` has room for P rows of 2·LANES numbers.
+pub(crate) struct Outer {
+    /// The input; where each of the P places is from here is told by `places`, or they follow each other.
+    pub x: *const f32,
+    /// P distances from `x`; not read when the places follow each other.
+    pub places: *const usize,
+    /// The gradient of the output at the first filter of this panel.
+    pub dy: *const f32,
+    /// For each row of pixels, where it begins from `x` and from `dy`.
+    pub rows: *const [usize; 2],
+    /// Number of rows.
+    pub row_count: usize,
+    /// Pixels of each row.
+    pub cols: usize,
+    /// From one pixel to the next in x.
+    pub x_step: usize,
+    /// From one pixel to the next in dy.
+    pub dy_step: usize,
+    /// Filters that the last vector really has.
+    pub lanes: usize,
+    /// P rows of 2·LANES sums.
+    pub sums: *mut f32,
+    /// Whether the sums start from what is there.
+    pub accumulate: bool,
+}
+
+/// Sums, over pixels, P numbers of the input times N vectors of the output's gradient: P rows of the gradient of the
+/// weights. Nothing is packed, since channels last makes both operands contiguous. With `GATHER` the P numbers lie at
+/// given places, which lets an image of one channel fill a tile with all positions of its kernel.
+///
+/// # Safety
+/// The CPU has the instructions of `V`, and the pointers of `t` hold what [`Outer`] says.
+#[inline(always)]
+pub(crate) unsafe fn outer<V: Vector, const P: usize, const N: usize, const GATHER: bool>(t: &Outer) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let mut sums = [[V::zero(); N]; P];
+        if t.lanes == V::LANES {
+            add_products::<V, P, N, GATHER, true>(t, &mut sums);
+        } else {
+            add_products::<V, P, N, GATHER, false>(t, &mut sums);
+        }
+        if t.accumulate {
+            for p in 0..P {
+                for v in 0..N {
+                    sums[p][v] = V::load(t.sums.add((2 * p + v) * V::LANES)).add(sums[p][v]);
+                }
+            }
+        }
+        for p in 0..P {
+            for v in 0..N {
+                sums[p][v].store(t.sums.add((2 * p + v) * V::LANES));
+            }
+        }
+    }
+}
+
+/// The loop of [`outer`]; `FULL` says that the last vector of dy is read whole.
+///
+/// # Safety
+/// As [`outer`].
+#[inline(always)]
+unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: bool, const FULL: bool>(t: &Outer, sums: &mut [[V; N]; P]) {
+    // SAFETY: by the contract of `outer`.
+    unsafe {
+        let mut places = [0; P];
+        for p in 0..P {
+            places[p] = if GATHER { *t.places.add(p) } else { p };
+        }
+        for row in 0..t.row_count {
+            let [x, dy] = *t.rows.add(row);
+            let (mut x, mut dy) = (t.x.add(x), t.dy.add(dy));
+            for _ in 0..t.cols {
+                let mut d = [V::zero(); N];
+                for v in 0..N {
+                    d[v] = if FULL || v + 1 < N { V::load(dy.add(v * V::LANES)) } else { V::load_first(dy.add(v * V::LANES), t.lanes) };
+                }
+                for p in 0..P {
+                    let number = V::splat(*x.add(places[p]));
+                    for v in 0..N {
+                        sums[p][v] = number.mul_add(d[v], sums[p][v]);
+                    }
+                }
+                // The last step would leave the buffer.
+                x = x.wrapping_add(t.x_step);
+                dy = dy.wrapping_add(t.dy_step);
+            }
+        }
+    }
+}

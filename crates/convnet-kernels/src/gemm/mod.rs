@@ -5,10 +5,13 @@ pub(crate) mod pack;
 
 use crate::Isa;
 use crate::isa::portable::F32x4;
-use microkernel::Tile;
+use microkernel::{Outer, Tile};
 
 /// A micro-kernel compiled for one instruction set, one number of pixels and one number of vectors.
 pub(crate) type TileKernel = unsafe fn(&Tile);
+
+/// As [`TileKernel`], for sums of outer products.
+pub(crate) type OuterKernel = unsafe fn(&Outer);
 
 /// The micro-kernels of one instruction set.
 pub(crate) struct Kernels {
@@ -18,6 +21,8 @@ pub(crate) struct Kernels {
     pub pixels: usize,
     /// `tiles[vectors − 1][pixels − 1]`
     tiles: [&'static [TileKernel]; 2],
+    /// `outers[gather][vectors − 1][pixels − 1]`
+    outers: [[&'static [OuterKernel]; 2]; 2],
 }
 
 impl Kernels {
@@ -43,6 +48,11 @@ impl Kernels {
     pub fn tile(&self, pixels: usize, vectors: usize) -> TileKernel {
         self.tiles[vectors - 1][pixels - 1]
     }
+
+    /// The kernel for that many numbers of the input and vectors of filters.
+    pub fn outer(&self, numbers: usize, vectors: usize, gather: bool) -> OuterKernel {
+        self.outers[usize::from(gather)][vectors - 1][numbers - 1]
+    }
 }
 
 /// Compiles the micro-kernels for one instruction set.
@@ -58,12 +68,24 @@ macro_rules! kernels {
                 // SAFETY: the caller keeps the contract of `tile`; the instructions are this function's features.
                 unsafe { microkernel::tile::<$vector, P, N>(t) }
             }
+
+            /// # Safety
+            /// As [`microkernel::outer`].
+            $(#[$attribute])?
+            pub unsafe fn outer<const P: usize, const N: usize, const GATHER: bool>(t: &Outer) {
+                // SAFETY: the caller keeps the contract of `outer`; the instructions are this function's features.
+                unsafe { microkernel::outer::<$vector, P, N, GATHER>(t) }
+            }
         }
 
         static $table: Kernels = Kernels {
             lanes: <$vector as crate::isa::vector::Vector>::LANES,
             pixels: [$($pixels),*].len(),
             tiles: [&[$($module::tile::<$pixels, 1>),*], &[$($module::tile::<$pixels, 2>),*]],
+            outers: [
+                [&[$($module::outer::<$pixels, 1, false>),*], &[$($module::outer::<$pixels, 2, false>),*]],
+                [&[$($module::outer::<$pixels, 1, true>),*], &[$($module::outer::<$pixels, 2, true>),*]],
+            ],
         };
     };
 }

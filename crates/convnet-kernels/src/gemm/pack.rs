@@ -3,8 +3,10 @@
 //! Packed weights are `[group][panel][tap][channel][lane]`: a panel is as many filters as two vectors have lanes, the
 //! missing filters of the last panel are zero. A micro-kernel then reads its weights from front to back.
 
+use std::ops::Range;
+
+use super::Target;
 use crate::Threads;
-use crate::threads::Pieces;
 
 /// The taps of one axis that take part, in the order of packing: `first`, `first + step`, … (`count` of them).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(crate) struct WeightOrder {
 
 /// Channels that are moved together, so that what is written stays in the first-level cache.
 const BLOCK: usize = 16;
+/// Numbers that are not worth waking threads for.
+const SMALL: usize = 1 << 14;
 
 impl WeightOrder {
     /// Numbers of one panel.
@@ -67,52 +71,63 @@ impl WeightOrder {
             if lanes < panel {
                 packed.fill(0.0);
             }
-            self.each(group, first, lanes, |place, lane, weight| packed[place * panel + lane] = weights[weight]);
+            self.each(group, first, lanes, 0..self.channels, |place, lane, weight| packed[place * panel + lane] = weights[weight]);
         });
     }
 
-    /// Adds packed partial sums (`partials` copies, one after the other, each of [`packed_len`](Self::packed_len)
-    /// numbers) to weights in logical order. The copies are added in their order.
-    pub fn unpack_add(&self, threads: &Threads, panel: usize, packed: &[f32], partials: usize, weights: &mut [f32]) {
-        let panels = self.filters.div_ceil(panel);
-        let (length, total) = (self.panel_len(panel), self.packed_len(panel));
-        // A piece is the filters of one panel; those of the last panel of a group are fewer, so pieces are single filters
-        // grouped by hand.
-        let filters = Pieces::new(weights, self.filter_step);
-        threads.run(self.groups * panels, |index| {
+    /// Adds packed partial sums (`partials` copies of [`packed_len`](Self::packed_len) numbers, one after the other) to
+    /// weights in logical order. The copies are added in their order, into the first one.
+    pub fn unpack_add(&self, threads: &Threads, panel: usize, packed: &mut [f32], partials: usize, weights: &mut [f32]) {
+        let total = self.packed_len(panel);
+        assert!(packed.len() >= partials * total, "packed sums of the wrong length");
+        assert!(self.last_weight() < weights.len(), "weights of the wrong length");
+        let (panels, blocks, taps) = (self.filters.div_ceil(panel), self.channels.div_ceil(BLOCK), self.rows.count * self.cols.count);
+        let (packed, weights) = (Target::new(packed), Target::new(weights));
+        let work = |piece: usize| {
+            let (index, block) = (piece / blocks, piece % blocks * BLOCK);
             let (group, first) = (index / panels, index % panels * panel);
-            let lanes = panel.min(self.filters - first);
-            for lane in 0..lanes {
-                // SAFETY: filter `first + lane` of this group belongs to this piece alone.
-                let weights = unsafe { filters.get(group * self.filters + first + lane) };
-                let start = index * length + lane;
-                for (tap, channel, place) in self.places() {
-                    let sum = (0..partials).fold(0.0, |sum, partial| sum + packed[partial * total + start + place * panel]);
-                    weights[channel * self.channel_step + tap] += sum;
+            let channels = block..(block + BLOCK).min(self.channels);
+            let start = packed.pointer().wrapping_add(index * self.panel_len(panel));
+            // SAFETY: the panel, the taps and the channels lie inside each of the `partials` copies, whose length was
+            // checked. No other piece has these channels of this panel.
+            unsafe {
+                for tap in 0..taps {
+                    let place = (tap * self.channels + channels.start) * panel;
+                    let sums = std::slice::from_raw_parts_mut(start.add(place), channels.len() * panel);
+                    for partial in 1..partials {
+                        let others = std::slice::from_raw_parts(start.add(partial * total + place), sums.len());
+                        sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
+                    }
                 }
             }
-        });
+            let lanes = panel.min(self.filters - first);
+            self.each(group, first, lanes, channels, |place, lane, weight| {
+                // SAFETY: as above; `weight` is at most the last weight, which was checked, and belongs to a filter and a
+                // channel that no other piece has.
+                unsafe { *weights.pointer().add(weight) += *start.add(place * panel + lane) };
+            });
+        };
+        let pieces = self.groups * panels * blocks;
+        if partials * total < SMALL { (0..pieces).for_each(work) } else { threads.run(pieces, work) }
     }
 
-    /// (tap in logical order, channel, place in packed order) of every weight of one lane, channel by channel.
-    fn places(&self) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
-        (0..self.channels).flat_map(move |channel| {
-            (0..self.rows.count * self.cols.count).map(move |tap| (self.tap(tap), channel, tap * self.channels + channel))
-        })
+    /// Where the last weight is in logical order.
+    fn last_weight(&self) -> usize {
+        let last = |taps: TapRange| taps.first + (taps.count - 1) * taps.step;
+        (self.groups - 1) * self.group_step
+            + (self.filters - 1) * self.filter_step
+            + (self.channels - 1) * self.channel_step
+            + last(self.rows) * self.row_step
+            + last(self.cols)
     }
 
-    /// Where a tap, counted in packed order, is in logical order.
-    fn tap(&self, tap: usize) -> usize {
-        let (row, col) = (tap / self.cols.count, tap % self.cols.count);
-        (self.rows.first + row * self.rows.step) * self.row_step + self.cols.first + col * self.cols.step
-    }
-
-    /// Calls `visit(place, lane, weight)` for every weight of one panel.
-    fn each(&self, group: usize, first: usize, lanes: usize, mut visit: impl FnMut(usize, usize, usize)) {
+    /// Calls `visit(place, lane, weight)` for every weight of these lanes and channels of one panel.
+    #[inline(always)]
+    fn each(&self, group: usize, first: usize, lanes: usize, channels: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
         let start = group * self.group_step + first * self.filter_step;
-        for block in (0..self.channels).step_by(BLOCK) {
+        for block in channels.clone().step_by(BLOCK) {
             for lane in 0..lanes {
-                for channel in block..(block + BLOCK).min(self.channels) {
+                for channel in block..(block + BLOCK).min(channels.end) {
                     let weight = start + lane * self.filter_step + channel * self.channel_step;
                     let mut place = channel;
                     for row in 0..self.rows.count {

@@ -6,25 +6,16 @@
 
 mod geometry;
 mod run;
+mod weight;
 
-use super::{Algorithm, ConvShape, Epilogue, Pass, reference};
+use super::{Algorithm, ConvShape, Epilogue, Pass};
 use crate::gemm::Kernels;
 use crate::{Isa, Machine};
 use geometry::Problem;
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
-    let reference: Algorithm<f32> = reference::algorithm();
-    Algorithm {
-        name: "direct",
-        accepts,
-        packed_len,
-        pack,
-        scratch_len,
-        forward,
-        backward_input,
-        backward_weight: reference.backward_weight,
-    }
+    Algorithm { name: "direct", accepts, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
 /// Below this many channels an image is read row by row of the kernel.
@@ -34,7 +25,8 @@ fn accepts(_: &ConvShape, _: Isa) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// How the forward pass reads its input.
+/// How an image is read.
+#[derive(Clone, Copy)]
 enum Reading {
     /// Tap by tap.
     Taps,
@@ -56,6 +48,17 @@ fn reading(shape: &ConvShape) -> Reading {
     let width = (shape.ow() - 1) * w.stride + w.size;
     // The copy pays only while it is of the size of the image.
     if height * width > 4 * (shape.h() + h.size) * (shape.w() + w.size) { Reading::Taps } else { Reading::PaddedRows([height, width]) }
+}
+
+/// The size of the image in which all taps of all outputs are inside, if the gradient of the weights reads it so, and
+/// whether that is a copy.
+fn reading_of_weight(shape: &ConvShape) -> Option<([usize; 2], bool)> {
+    match reading(shape) {
+        Reading::Taps => None,
+        Reading::PaddedRows(size) => Some((size, true)),
+        Reading::Rows if shape.window().h.pad_before == 0 && shape.window().h.pad_after == 0 => Some(([shape.h(), shape.w()], false)),
+        Reading::Rows => None,
+    }
 }
 
 fn problem(shape: &ConvShape, pass: Pass) -> Problem {
@@ -84,10 +87,19 @@ fn pack(machine: &Machine, shape: &ConvShape, pass: Pass, weights: &[f32], packe
     }
 }
 
-fn scratch_len(shape: &ConvShape, _: Isa, pass: Pass) -> usize {
-    match (pass, reading(shape)) {
-        (Pass::Forward, Reading::PaddedRows([height, width])) => shape.n() * height * width * shape.c(),
-        _ => 0,
+fn scratch_len(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {
+    let padded_len = |[height, width]: [usize; 2]| shape.n() * height * width * shape.c();
+    match pass {
+        Pass::Forward => match reading(shape) {
+            Reading::PaddedRows(size) => padded_len(size),
+            _ => 0,
+        },
+        Pass::BackwardInput => 0,
+        Pass::BackwardWeight => {
+            let reading = reading_of_weight(shape);
+            let sums = weight::Plan::new(shape, isa, reading.map(|(size, _)| size)).scratch_len();
+            sums + reading.filter(|(_, copied)| *copied).map_or(0, |(size, _)| padded_len(size))
+        }
     }
 }
 
@@ -112,6 +124,7 @@ fn forward(
 
 /// Copies each image into a frame of zeros. What no window sees is left out.
 fn copy_padded(machine: &Machine, shape: &ConvShape, [height, width]: [usize; 2], x: &[f32], padded: &mut [f32]) {
+    let padded = &mut padded[..shape.n() * height * width * shape.c()];
     let (top, left) = (shape.window().h.pad_before, shape.window().w.pad_before * shape.c());
     let row_len = width * shape.c();
     machine.threads.chunks_mut(padded, height * row_len, |image, padded| {
@@ -134,4 +147,17 @@ fn copy_padded(machine: &Machine, shape: &ConvShape, [height, width]: [usize; 2]
 
 fn backward_input(machine: &Machine, shape: &ConvShape, dy: &[f32], packed: &[f32], dx: &mut [f32], _: &mut [f32]) {
     run::run(machine, &Problem::backward_input(shape), dy, packed, &Epilogue::NONE, dx);
+}
+
+fn backward_weight(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    let reading = reading_of_weight(shape);
+    let plan = weight::Plan::new(shape, machine.isa, reading.map(|(size, _)| size));
+    let (sums, rest) = scratch.split_at_mut(plan.scratch_len());
+    match reading {
+        Some((size, true)) => {
+            copy_padded(machine, shape, size, x, rest);
+            plan.run(machine, shape, rest, dy, dw, sums);
+        }
+        _ => plan.run(machine, shape, x, dy, dw, sums),
+    }
 }
