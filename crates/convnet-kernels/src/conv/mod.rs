@@ -14,11 +14,12 @@ use std::str::FromStr;
 use crate::window::{Axis, Rounding, Window};
 use crate::{Isa, Machine, Real};
 
+pub mod depthwise;
 pub mod direct;
 pub mod reference;
 
 /// The algorithms for `f32`, best first; the reference is last and accepts everything.
-pub static ALGORITHMS: [Algorithm<f32>; 2] = [direct::algorithm(), reference::algorithm()];
+pub static ALGORITHMS: [Algorithm<f32>; 3] = [depthwise::algorithm(), direct::algorithm(), reference::algorithm()];
 
 /// The algorithms for `f64`.
 pub static ALGORITHMS_F64: [Algorithm<f64>; 1] = [reference::algorithm()];

@@ -4,7 +4,7 @@
 //! connected layers are the case of one tap. An image of very few channels is first copied into a frame of zeros,
 //! so that each kernel row is one tap of S·C numbers.
 
-mod geometry;
+pub(super) mod geometry;
 mod run;
 mod weight;
 
