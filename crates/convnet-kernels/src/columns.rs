@@ -47,7 +47,7 @@ pub fn add_column_sums<T: Real>(machine: &Machine, x: &[T], sums: &mut [T], scra
     if columns == 0 {
         return;
     }
-    assert!(x.len() % columns == 0, "{} numbers are not rows of {columns}", x.len());
+    assert!(x.len().is_multiple_of(columns), "{} numbers are not rows of {columns}", x.len());
     let [strip, piece] = cut(x.len(), columns);
     let partial = &mut scratch[..column_sums_scratch(x.len(), columns)];
     let threads: &Threads = &machine.threads;

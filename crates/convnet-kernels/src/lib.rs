@@ -19,6 +19,7 @@ pub mod elementwise;
 pub mod functions;
 pub mod isa;
 pub mod peak;
+pub mod pool;
 pub mod real;
 pub mod threads;
 pub mod window;

@@ -1,0 +1,222 @@
+//! Pooling: each output number is the maximum, the mean or the L_p norm of a window of one channel.
+//!
+//! Images lie channels last, so every routine is a loop over windows around a loop over channels, which is the one that
+//! runs in vectors. The gradients are gathered: an input pixel asks each window that it lies in for its share, so that
+//! every number is written once, by one thread.
+
+mod average;
+mod lp;
+mod max;
+
+pub use average::{average_backward, average_forward};
+pub use lp::{lp_backward, lp_forward};
+pub use max::{NO_ELEMENT, max_backward, max_forward};
+
+use crate::window::{Axis, Rounding, Window};
+
+/// Numbers that are worth a piece of work.
+const PIECE: usize = 1 << 14;
+
+/// How one axis is divided into windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Windows {
+    /// By a sliding window.
+    Sliding(Axis),
+    /// Into as many windows as there are outputs: window i is ⌊i·in/out⌋ … ⌈(i + 1)·in/out⌉.
+    Adaptive,
+}
+
+/// One axis of a pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PoolAxis {
+    windows: Windows,
+    input: usize,
+    output: usize,
+}
+
+/// The elements of one window that lie inside the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    first: usize,
+    count: usize,
+    /// Distance between neighbours.
+    step: usize,
+    /// Elements that lie inside the padded input.
+    padded: usize,
+}
+
+impl Span {
+    #[inline(always)]
+    fn at(&self, tap: usize) -> usize {
+        self.first + tap * self.step
+    }
+}
+
+impl PoolAxis {
+    /// The elements that window `output` covers.
+    #[inline(always)]
+    fn span(&self, output: usize) -> Span {
+        match self.windows {
+            Windows::Sliding(axis) => {
+                let start = axis.start(output);
+                let end = (self.input as isize - start).max(0) as usize;
+                // The common case needs no division.
+                let taps_before = |length: usize| {
+                    let taps = if axis.dilation == 1 { length } else { length.div_ceil(axis.dilation) };
+                    taps.min(axis.size)
+                };
+                let outside = taps_before((-start).max(0) as usize);
+                let first = (start + (outside * axis.dilation) as isize).max(0) as usize;
+                let count = taps_before(end).saturating_sub(outside);
+                let padded = taps_before((self.input as isize + axis.pad_after as isize - start).max(0) as usize);
+                Span { first, count, step: axis.dilation, padded }
+            }
+            Windows::Adaptive => {
+                let first = output * self.input / self.output;
+                let count = ((output + 1) * self.input).div_ceil(self.output) - first;
+                Span { first, count, step: 1, padded: count }
+            }
+        }
+    }
+
+    /// The windows whose first and last element enclose the element at `input`: all that cover it, and with a dilation
+    /// also some that step over it.
+    #[inline(always)]
+    fn around(&self, input: usize) -> std::ops::Range<usize> {
+        match self.windows {
+            Windows::Sliding(axis) => {
+                let place = input + axis.pad_before;
+                let reach = (axis.size - 1) * axis.dilation;
+                let (first, last) = match axis.stride {
+                    1 => (place.saturating_sub(reach), place),
+                    stride => (place.saturating_sub(reach).div_ceil(stride), place / stride),
+                };
+                first..(last + 1).min(self.output)
+            }
+            Windows::Adaptive => {
+                let first = input * self.output / self.input;
+                first..((input + 1) * self.output).div_ceil(self.input)
+            }
+        }
+    }
+}
+
+/// A pooling whose sizes are known to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShape {
+    n: usize,
+    c: usize,
+    h: PoolAxis,
+    w: PoolAxis,
+}
+
+impl PoolShape {
+    /// `n` images of `c`×`h`×`w` under a sliding window.
+    ///
+    /// # Errors
+    /// A size is zero, the window does not fit, or a buffer would be too large to address.
+    pub fn sliding(n: usize, c: usize, [h, w]: [usize; 2], window: Window, rounding: Rounding) -> Result<Self, String> {
+        let (oh, ow) = window.output(h, w, rounding)?;
+        let h = PoolAxis { windows: Windows::Sliding(window.h), input: h, output: oh };
+        let w = PoolAxis { windows: Windows::Sliding(window.w), input: w, output: ow };
+        Self { n, c, h, w }.checked()
+    }
+
+    /// `n` images of `c`×`h`×`w`, pooled to `oh`×`ow` by windows that cover the whole image; 1×1 is global pooling.
+    ///
+    /// # Errors
+    /// A size is zero, or a buffer would be too large to address.
+    pub fn adaptive(n: usize, c: usize, [h, w]: [usize; 2], [oh, ow]: [usize; 2]) -> Result<Self, String> {
+        let axis = |input, output| PoolAxis { windows: Windows::Adaptive, input, output };
+        Self { n, c, h: axis(h, oh), w: axis(w, ow) }.checked()
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        let Self { n, c, h, w } = self;
+        if [n, c, h.input, w.input, h.output, w.output].contains(&0) {
+            let sizes = format!("batch {n}, input {c}x{}x{}, output {c}x{}x{}", h.input, w.input, h.output, w.output);
+            return Err(format!("every size must be at least 1: {sizes}"));
+        }
+        for (name, sizes) in [("input", [n, c, h.input, w.input]), ("output", [n, c, h.output, w.output])] {
+            let bytes = sizes.iter().try_fold(std::mem::size_of::<f64>(), |product, &size| product.checked_mul(size));
+            if bytes.is_none_or(|bytes| bytes > isize::MAX as usize / 4) {
+                let sizes = sizes.map(|size| size.to_string()).join("·");
+                return Err(format!("the {name} of {sizes} numbers would be too large to address"));
+            }
+        }
+        for axis in [h, w] {
+            if axis.input.checked_mul(axis.output + 1).is_none() {
+                return Err(format!("{} windows on an axis of {} are too many to count", axis.output, axis.input));
+            }
+        }
+        if h.input.checked_mul(w.input).is_none_or(|pixels| pixels >= NO_ELEMENT as usize) {
+            return Err(format!("an image of {}x{} has more pixels than can be numbered", h.input, w.input));
+        }
+        Ok(self)
+    }
+
+    /// Output height.
+    pub fn oh(&self) -> usize {
+        self.h.output
+    }
+    /// Output width.
+    pub fn ow(&self) -> usize {
+        self.w.output
+    }
+    /// Numbers in the input, N·H·W·C.
+    pub fn input_len(&self) -> usize {
+        self.n * self.input_image()
+    }
+    /// Numbers in the output, N·OH·OW·C.
+    pub fn output_len(&self) -> usize {
+        self.n * self.output_image()
+    }
+
+    /// Whether some window lies beside the input altogether.
+    pub fn has_empty_window(&self) -> bool {
+        // Only a window that begins before or ends behind the input can, and those are the first and the last.
+        [self.h, self.w].into_iter().any(|axis| [0, axis.output - 1].into_iter().any(|output| axis.span(output).count == 0))
+    }
+
+    fn input_image(&self) -> usize {
+        self.h.input * self.w.input * self.c
+    }
+
+    fn output_image(&self) -> usize {
+        self.h.output * self.w.output * self.c
+    }
+
+    /// Rows of the output, or of the input, that one piece of work writes.
+    fn rows_of_piece(&self, rows_of_image: usize) -> usize {
+        let per_row = (self.input_image() + self.output_image()) / rows_of_image;
+        PIECE.div_ceil(per_row.max(1))
+    }
+}
+
+/// The places at which blocks of `N` channels begin; the last block overlaps the one before it when `N` does not divide
+/// `c`, and computes the same numbers again. `c` is at least `N`.
+#[inline(always)]
+fn blocks<const N: usize>(c: usize) -> impl Iterator<Item = usize> {
+    (0..c.div_ceil(N)).map(move |block| (block * N).min(c - N))
+}
+
+/// `N` numbers from `start` on.
+#[inline(always)]
+fn block<T, const N: usize>(x: &[T], start: usize) -> &[T; N] {
+    x[start..start + N].first_chunk().expect("a slice of N numbers")
+}
+
+/// Calls a routine compiled for blocks of 32, 8 or single channels: the largest that there are enough channels for.
+macro_rules! by_channels {
+    ($c:expr, $routine:ident::<$T:ident $(, $exponent:ident)?>($($argument:expr),*)) => {
+        match $c {
+            0..8 => $routine::<$T, 1 $(, $exponent)?>($($argument),*),
+            8..32 => $routine::<$T, 8 $(, $exponent)?>($($argument),*),
+            _ => $routine::<$T, 32 $(, $exponent)?>($($argument),*),
+        }
+    };
+}
+use by_channels;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! The maximum of each window. The first of equal numbers in row-major order wins; a NaN wins over every number; padding
+//! never wins.
+
+use super::{PoolShape, block, blocks, by_channels};
+use crate::threads::Pieces;
+use crate::{Machine, Real, per_isa};
+
+/// The index of a window that covers no element; its maximum is −∞.
+pub const NO_ELEMENT: u32 = u32::MAX;
+
+per_isa! {
+    fn max_rows<T: Real, const N: usize>(shape: &PoolShape, first: usize, x: &[T], y: &mut [T]) {
+        let (c, width) = (shape.c, shape.w.input);
+        for (row, y) in y.chunks_exact_mut(shape.ow() * c).enumerate() {
+            let (n, oy) = ((first + row) / shape.oh(), (first + row) % shape.oh());
+            let image = &x[n * shape.input_image()..(n + 1) * shape.input_image()];
+            let rows = shape.h.span(oy);
+            for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+                let cols = shape.w.span(ox);
+                for start in blocks::<N>(c) {
+                    let mut best = [T::NEG_INFINITY; N];
+                    for row in 0..rows.count {
+                        for col in 0..cols.count {
+                            let x = block::<T, N>(image, (rows.at(row) * width + cols.at(col)) * c + start);
+                            for (best, &x) in best.iter_mut().zip(x) {
+                                *best = if wins(x, *best) { x } else { *best };
+                            }
+                        }
+                    }
+                    y[start..start + N].copy_from_slice(&best);
+                }
+            }
+        }
+    }
+}
+
+/// Whether `x` takes the place of the best so far: it is larger, or the first NaN.
+#[inline(always)]
+#[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord)]
+fn wins<T: Real>(x: T, best: T) -> bool {
+    !(x <= best) & (best == best)
+}
+
+per_isa! {
+    fn max_rows_with_indices<T: Real, const N: usize>(shape: &PoolShape, first: usize, x: &[T], y: &mut [T], indices: &mut [u32]) {
+        let (c, width) = (shape.c, shape.w.input);
+        let length = shape.ow() * c;
+        for (row, (y, indices)) in y.chunks_exact_mut(length).zip(indices.chunks_exact_mut(length)).enumerate() {
+            let (n, oy) = ((first + row) / shape.oh(), (first + row) % shape.oh());
+            let image = &x[n * shape.input_image()..(n + 1) * shape.input_image()];
+            let rows = shape.h.span(oy);
+            for (ox, (y, indices)) in y.chunks_exact_mut(c).zip(indices.chunks_exact_mut(c)).enumerate() {
+                let cols = shape.w.span(ox);
+                let empty = rows.count == 0 || cols.count == 0;
+                let first_index = if empty { NO_ELEMENT } else { (rows.first * width + cols.first) as u32 };
+                for start in blocks::<N>(c) {
+                    let mut best = [T::NEG_INFINITY; N];
+                    let mut index = [first_index; N];
+                    for row in 0..rows.count {
+                        for col in 0..cols.count {
+                            let place = rows.at(row) * width + cols.at(col);
+                            let x = block::<T, N>(image, place * c + start);
+                            for ((best, index), &x) in best.iter_mut().zip(&mut index).zip(x) {
+                                let wins = wins(x, *best);
+                                *best = if wins { x } else { *best };
+                                *index = if wins { place as u32 } else { *index };
+                            }
+                        }
+                    }
+                    y[start..start + N].copy_from_slice(&best);
+                    indices[start..start + N].copy_from_slice(&index);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the maximum of each window to `y`, and the number `y·W + x` of the pixel that holds it to `indices`, unless
+/// that is empty. A window without any element gives −∞ and [`NO_ELEMENT`].
+///
+/// # Panics
+/// If a slice is shorter than the shape says.
+pub fn max_forward<T: Real>(machine: &Machine, shape: &PoolShape, x: &[T], y: &mut [T], indices: &mut [u32]) {
+    let rows = shape.rows_of_piece(shape.oh());
+    let length = rows * shape.ow() * shape.c;
+    let record = !indices.is_empty();
+    assert!(y.len() == shape.output_len() && (!record || indices.len() == y.len()), "output of the wrong length");
+    let indices = Pieces::new(indices, length);
+    machine.threads.chunks_mut(y, length, |piece, y| {
+        // SAFETY: `chunks_mut` calls this once for each number.
+        let indices = unsafe { indices.get(piece) };
+        if record {
+            by_channels!(shape.c, max_rows_with_indices::<T>(machine.isa, shape, piece * rows, x, y, indices));
+        } else {
+            by_channels!(shape.c, max_rows::<T>(machine.isa, shape, piece * rows, x, y));
+        }
+    });
+}
+
+per_isa! {
+    fn max_gradient_rows<T: Real, const N: usize>(shape: &PoolShape, first: usize, dy: &[T], indices: &[u32], dx: &mut [T]) {
+        let (c, width) = (shape.c, shape.w.input);
+        for (row, dx) in dx.chunks_exact_mut(width * c).enumerate() {
+            let (n, iy) = ((first + row) / shape.h.input, (first + row) % shape.h.input);
+            let rows = shape.h.around(iy);
+            for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
+                let cols = shape.w.around(ix);
+                let place = (iy * width + ix) as u32;
+                for start in blocks::<N>(c) {
+                    let mut sum = [T::ZERO; N];
+                    for oy in rows.clone() {
+                        for ox in cols.clone() {
+                            let at = ((n * shape.oh() + oy) * shape.ow() + ox) * c + start;
+                            let (dy, indices) = (block::<T, N>(dy, at), block::<u32, N>(indices, at));
+                            for ((sum, &dy), &index) in sum.iter_mut().zip(dy).zip(indices) {
+                                *sum += if index == place { dy } else { T::ZERO };
+                            }
+                        }
+                    }
+                    dx[start..start + N].copy_from_slice(&sum);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the gradient of the input: each window's gradient goes to the pixel that [`max_forward`] noted in `indices`.
+///
+/// # Panics
+/// If a slice is shorter than the shape says.
+pub fn max_backward<T: Real>(machine: &Machine, shape: &PoolShape, dy: &[T], indices: &[u32], dx: &mut [T]) {
+    assert!(dx.len() == shape.input_len(), "input of the wrong length");
+    let rows = shape.rows_of_piece(shape.h.input);
+    machine.threads.chunks_mut(dx, rows * shape.w.input * shape.c, |piece, dx| {
+        by_channels!(shape.c, max_gradient_rows::<T>(machine.isa, shape, piece * rows, dy, indices, dx));
+    });
+}
