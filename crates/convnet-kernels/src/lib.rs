@@ -18,6 +18,7 @@ mod gemm;
 pub mod elementwise;
 pub mod functions;
 pub mod isa;
+pub mod norm;
 pub mod peak;
 pub mod pool;
 pub mod real;

@@ -274,6 +274,7 @@ macro_rules! layers {
 
 layers! {
     add::Add,
+    batch_norm2d::BatchNorm2d,
     conv2d::Conv2d,
     flatten::Flatten,
     linear::Linear,

@@ -1,0 +1,4 @@
+//! Normalisation of channels.
+
+pub mod batch;
+pub(crate) mod strips;

@@ -1,0 +1,114 @@
+//! How rows of channels are cut for sums over each channel.
+//!
+//! Rows are taken together in *strips* of at least [`STRIP`] numbers, so that the inner loop is long even for few channels,
+//! and every lane of a strip has its own running sum. Strips are taken together in *pieces*, each with its own partial
+//! sums, which are added in the order of the pieces: the same bits for any number of threads.
+
+use crate::Real;
+
+/// Numbers that are summed side by side, so that no addition waits for the one before it.
+const STRIP: usize = 256;
+/// Numbers that are worth a piece of work.
+const PIECE: usize = 1 << 15;
+/// Most pieces, so that the partial sums stay few.
+const PIECES: usize = 64;
+
+/// Rows × channels numbers, cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strips {
+    pub channels: usize,
+    /// Numbers in all.
+    pub len: usize,
+    /// Numbers in a strip: a multiple of the channels.
+    pub strip: usize,
+    /// Numbers in a piece: a multiple of the strip. The last piece may be shorter.
+    pub piece: usize,
+}
+
+impl Strips {
+    pub fn new(rows: usize, channels: usize) -> Self {
+        let len = rows * channels;
+        let strip = channels.max(1) * STRIP.div_ceil(channels.max(1));
+        let strips = len.div_ceil(strip).div_ceil(PIECES).max(PIECE.div_ceil(strip));
+        Self { channels, len, strip, piece: strip * strips }
+    }
+
+    /// Number of pieces.
+    pub fn pieces(&self) -> usize {
+        self.len.div_ceil(self.piece)
+    }
+
+    /// Where piece number `index` lies.
+    pub fn range(&self, index: usize) -> std::ops::Range<usize> {
+        index * self.piece..((index + 1) * self.piece).min(self.len)
+    }
+
+    /// Calls `work(numbers per lane, its partial sums)` for every row of lanes of every piece, in order, where the partial
+    /// sums of a piece are `kinds` strips one after the other and `channels` is the part of the channels that is wanted.
+    #[inline(always)]
+    pub fn for_lanes<'a, T: Real, const KINDS: usize>(
+        &self,
+        partial: &'a [T],
+        channels: std::ops::Range<usize>,
+        mut work: impl FnMut(f64, [&'a [T]; KINDS]),
+    ) {
+        for (index, partial) in partial.chunks_exact(KINDS * self.strip).enumerate() {
+            let len = self.range(index).len();
+            for first in (0..self.strip).step_by(self.channels) {
+                let count = len / self.strip + usize::from(first < len % self.strip);
+                let lanes = |kind: usize| &partial[kind * self.strip + first..][channels.clone()];
+                if count > 0 {
+                    work(count as f64, std::array::from_fn(lanes));
+                }
+            }
+        }
+    }
+
+    /// Writes the channels' values to every row of lanes of a strip.
+    pub fn repeat<T: Real>(&self, strip: &mut [T], value: impl Fn(usize) -> T) {
+        for (channel, lane) in strip[..self.channels].iter_mut().enumerate() {
+            *lane = value(channel);
+        }
+        self.spread(strip);
+    }
+
+    /// Copies the first row of lanes of a strip to the others.
+    pub fn spread<T: Real>(&self, strip: &mut [T]) {
+        let (first, others) = strip.split_at_mut(self.channels);
+        for other in others.chunks_exact_mut(self.channels) {
+            other.copy_from_slice(first);
+        }
+    }
+}
+
+/// The first N parts of `length` numbers.
+pub(crate) fn parts<T, const N: usize>(slice: &[T], length: usize) -> [&[T]; N] {
+    std::array::from_fn(|part| &slice[part * length..(part + 1) * length])
+}
+
+/// The first N parts of `length` numbers.
+pub(crate) fn parts_mut<T, const N: usize>(mut slice: &mut [T], length: usize) -> [&mut [T]; N] {
+    std::array::from_fn(|_| {
+        let (part, others) = std::mem::take(&mut slice).split_at_mut(length);
+        slice = others;
+        part
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_all_numbers_and_lanes_know_their_counts() {
+        for (rows, channels) in [(1, 1), (5, 3), (1000, 8), (100_000, 32), (70_000, 100), (9, 2048)] {
+            let strips = Strips::new(rows, channels);
+            assert_eq!((0..strips.pieces()).map(|index| strips.range(index).len()).sum::<usize>(), rows * channels);
+            assert!(strips.pieces() <= PIECES && strips.strip.is_multiple_of(channels));
+            let partial = vec![0.0_f32; strips.pieces() * strips.strip];
+            let mut count = 0.0;
+            strips.for_lanes(&partial, 0..channels, |lanes, [_]| count += lanes);
+            assert_eq!(count, rows as f64);
+        }
+    }
+}
