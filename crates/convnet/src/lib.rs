@@ -5,8 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod initialise;
 pub mod layer;
+pub mod loss;
 pub mod network;
+pub mod optim;
+pub mod plan;
+pub mod random;
 pub mod shape;
 pub mod tensor;
 

@@ -205,6 +205,35 @@ pub struct GradientError {
     pub difference: f64,
 }
 
+/// Which numbers of a gradient are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// Every one.
+    All,
+    /// So many, drawn by a seed; all if there are no more.
+    Drawn {
+        /// How many at most.
+        count: usize,
+        /// Draws them.
+        seed: u64,
+    },
+}
+
+impl Places {
+    fn of(self, length: usize) -> Vec<usize> {
+        match self {
+            Self::Drawn { count, seed } if count < length => {
+                let mut random = Spread::new(seed ^ length as u64);
+                let mut places: Vec<usize> = (0..count).map(|_| (random.next() % length as u64) as usize).collect();
+                places.sort_unstable();
+                places.dedup();
+                places
+            }
+            _ => (0..length).collect(),
+        }
+    }
+}
+
 /// Compares every gradient of a layer with central differences in `f64`, at random inputs and parameters.
 ///
 /// The value that is differentiated is Σ output · r with random r. Inputs of layers with kinks are spread so that no
@@ -213,67 +242,64 @@ pub struct GradientError {
 /// # Errors
 /// The layer cannot take these inputs.
 pub fn gradient_errors(layer: &Layer, input_shapes: &[Shape], training: bool, seed: u64) -> Result<Vec<GradientError>> {
-    let mut single = Single::<f64>::new(layer.clone(), input_shapes, training)?;
-    let mut random = Spread::new(seed);
-    let mut inputs: Vec<Vec<f64>> = input_shapes.iter().map(|shape| random.distinct(shape.count())).collect();
-    let specs = single.specs().to_vec();
-    let mut parameters: Vec<Vec<f64>> = specs
-        .iter()
-        .map(|spec| {
-            let values = random.distinct(spec.count());
-            // A running variance is positive, and scales near one keep the value well conditioned.
-            let positive = matches!(spec.initial, Initial::Constant(value) if value > 0.0);
-            if positive { values.into_iter().map(|value| 1.0 + value.abs() / 4.0).collect() } else { values }
-        })
-        .collect();
-    let direction = random.distinct(single.output_shape().count());
-    single.forward(&inputs, &parameters);
-    let gradients = single.backward(&direction);
-    let mut value = |inputs: &[Vec<f64>], parameters: &[Vec<f64>]| -> f64 {
-        single.forward(inputs, parameters).iter().zip(&direction).map(|(output, direction)| output * direction).sum()
-    };
+    gradient_errors_at(&Machine::new(Isa::detect(), 1), layer, input_shapes, training, seed, Places::All)
+}
 
-    let mut errors = Vec::new();
-    for (index, gradient) in gradients.inputs.iter().enumerate() {
-        let differences = (0..gradient.len()).map(|place| {
-            central_difference(|step| {
-                let kept = inputs[index][place];
-                inputs[index][place] = kept + step;
-                let moved = value(&inputs, &parameters);
-                inputs[index][place] = kept;
-                moved
-            })
-        });
-        errors.push(compare(format!("input {}", index + 1), gradient, differences.collect()));
-    }
+/// As [`gradient_errors`], on this machine and at these places of each gradient.
+///
+/// # Errors
+/// The layer cannot take these inputs.
+pub fn gradient_errors_at(
+    machine: &Machine,
+    layer: &Layer,
+    input_shapes: &[Shape],
+    training: bool,
+    seed: u64,
+    places: Places,
+) -> Result<Vec<GradientError>> {
+    let mut single = Single::<f64>::on(machine.clone(), layer.clone(), input_shapes, training)?;
+    let mut random = Spread::new(seed);
+    let specs = single.specs().to_vec();
+    // The inputs first, then the parameters: all that the value depends on.
+    let mut values: Vec<Vec<f64>> = input_shapes.iter().map(|shape| random.distinct(shape.count())).collect();
+    values.extend(specs.iter().map(|spec| random.parameter(spec)));
+    let direction = random.distinct(single.output_shape().count());
+    single.forward(&values[..input_shapes.len()], &values[input_shapes.len()..]);
+    let gradients = single.backward(&direction);
     let trained = specs.iter().enumerate().filter(|(_, spec)| spec.role != Role::Buffer);
-    for ((index, spec), gradient) in trained.zip(&gradients.parameters) {
-        let differences = (0..gradient.len()).map(|place| {
-            central_difference(|step| {
-                let kept = parameters[index][place];
-                parameters[index][place] = kept + step;
-                let moved = value(&inputs, &parameters);
-                parameters[index][place] = kept;
-                moved
-            })
-        });
-        errors.push(compare(spec.name.to_owned(), gradient, differences.collect()));
+    let named: Vec<(String, usize)> = (0..input_shapes.len())
+        .map(|index| (format!("input {}", index + 1), index))
+        .chain(trained.map(|(index, spec)| (spec.name.to_owned(), input_shapes.len() + index)))
+        .collect();
+    let mut errors = Vec::new();
+    for ((of, index), gradient) in named.into_iter().zip(gradients.inputs.iter().chain(&gradients.parameters)) {
+        let mut error = GradientError { of, count: 0, error: 0.0, place: 0, gradient: 0.0, difference: 0.0 };
+        for place in places.of(gradient.len()) {
+            let kept = values[index][place];
+            let mut moved = |step: f64| -> f64 {
+                values[index][place] = kept + step;
+                let output = single.forward(&values[..input_shapes.len()], &values[input_shapes.len()..]);
+                output.iter().zip(&direction).map(|(output, direction)| output * direction).sum()
+            };
+            let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+            values[index][place] = kept;
+            error.take(place, gradient[place], difference);
+        }
+        errors.push(error);
     }
     Ok(errors)
 }
 
-fn central_difference(mut value: impl FnMut(f64) -> f64) -> f64 {
-    (value(STEP) - value(-STEP)) / (2.0 * STEP)
-}
-
-fn compare(of: String, gradient: &[f64], differences: Vec<f64>) -> GradientError {
-    let error = |place: usize| {
-        let (gradient, difference) = (gradient[place], differences[place]);
+impl GradientError {
+    /// Counts one more comparison.
+    fn take(&mut self, place: usize, gradient: f64, difference: f64) {
         let error = (gradient - difference).abs() / gradient.abs().max(difference.abs()).max(1.0);
-        if error.is_nan() { f64::INFINITY } else { error }
-    };
-    let place = (0..gradient.len()).max_by(|&a, &b| error(a).total_cmp(&error(b))).unwrap_or(0);
-    GradientError { of, count: gradient.len(), error: error(place), place, gradient: gradient[place], difference: differences[place] }
+        let error = if error.is_nan() { f64::INFINITY } else { error };
+        self.count += 1;
+        if error >= self.error {
+            (self.error, self.place, self.gradient, self.difference) = (error, place, gradient, difference);
+        }
+    }
 }
 
 /// Random values in (−2, 2) of which no two, and none and zero, are closer than a small share of their spacing.
@@ -308,5 +334,14 @@ impl Spread {
             values.swap(place, (self.next() % (place as u64 + 1)) as usize);
         }
         values
+    }
+
+    /// Values for a parameter: near one for those that begin at a positive constant, such as a running variance.
+    fn parameter(&mut self, spec: &ParameterSpec) -> Vec<f64> {
+        let values = self.distinct(spec.count());
+        match spec.initial {
+            Initial::Constant(value) if value > 0.0 => values.into_iter().map(|value| 1.0 + value.abs() / 4.0).collect(),
+            _ => values,
+        }
     }
 }

@@ -1,0 +1,226 @@
+//! A plan: a network for one batch size and purpose on one machine. The only thing that runs.
+//!
+//! Building a plan fixes the order of the layers, what is joined, where everything lies, and which kernels compute;
+//! running it cannot fail. Inside a plan images lie channels last (N×H×W×C); what goes in and comes out is N×C×H×W.
+//!
+//! | purpose | batch norm, dropout | keeps | backward |
+//! |---|---|---|---|
+//! | [`Purpose::Train`] | batch statistics, active | what backward needs | yes |
+//! | [`Purpose::Infer`] | running statistics, none | nothing | no |
+//! | [`Purpose::Inspect`] | running statistics, none | every activation and gradient | yes |
+
+mod arena;
+mod fold;
+mod layout;
+mod run;
+mod schedule;
+
+use std::ops::Range;
+
+use convnet_kernels::{Machine, Real};
+
+use crate::error::{Error, Result};
+use crate::layer::Role;
+use crate::network::{Network, NodeId, Parameters};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, from_channels_last};
+
+use layout::Layout;
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Forward and backward of training steps.
+    Train,
+    /// Forward only, as fast and small as can be.
+    Infer,
+    /// Forward as in inference, but every activation is kept, and backward down to the image is possible.
+    Inspect,
+}
+
+/// What a plan takes of memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanBytes {
+    /// Activations, their gradients, what is kept from forward to backward, and working memory.
+    pub arena: u64,
+    /// Weights in the order in which the kernels read them.
+    pub prepared: u64,
+    /// Gradients of the parameters.
+    pub gradients: u64,
+}
+
+impl PlanBytes {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.arena + self.prepared + self.gradients
+    }
+
+    /// What a plan would take, without building it.
+    ///
+    /// # Errors
+    /// The batch is zero or too large to address.
+    pub fn of<T: Real>(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
+        Ok(Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.isa)?.bytes::<T>())
+    }
+}
+
+/// A network ready to run. See the [module](self).
+#[derive(Debug)]
+pub struct Plan<T = f32> {
+    machine: Machine,
+    purpose: Purpose,
+    batch: usize,
+    layout: Layout,
+    input_shape: Shape,
+    output: NodeId,
+    output_shape: Shape,
+    shapes: Vec<Shape>,
+    roles: Vec<Role>,
+    arena: Vec<T>,
+    /// First number of the arena: the first that begins a cache line.
+    base: usize,
+    indices: Vec<u32>,
+    prepared: Vec<T>,
+    /// Version of the parameters that `prepared` was written from.
+    prepared_version: u64,
+    gradients: Vec<Vec<T>>,
+    /// The output in logical order.
+    logical_output: Vec<T>,
+    /// Addresses the random numbers of the last forward pass.
+    random: u64,
+}
+
+impl<T: Real> Plan<T> {
+    /// Plans a network.
+    ///
+    /// # Errors
+    /// The batch is zero, or the memory cannot be addressed or had.
+    pub fn new(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
+        let layout = Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.isa)?;
+        let output_shape = network.output_shape().with_batch(batch);
+        let shapes = std::iter::once(network.input_shape()).chain(network.nodes().iter().map(|node| node.output_shape()));
+        let roles: Vec<Role> = network.parameters().map(|(_, spec)| spec.role).collect();
+        let gradients = network.parameters().map(|(_, spec)| match (purpose, spec.role) {
+            (Purpose::Infer, _) | (_, Role::Buffer) => Ok(Vec::new()),
+            _ => reserve(spec.count()),
+        });
+        let mut arena = reserve(layout.arena.saturating_add(LINE))?;
+        arena.fill(T::ZERO);
+        let base = match arena.as_ptr().align_offset(64) {
+            offset if offset <= LINE => offset,
+            _ => 0,
+        };
+        Ok(Self {
+            machine: machine.clone(),
+            purpose,
+            batch,
+            input_shape: network.input_shape().with_batch(batch),
+            output: network.output(),
+            output_shape,
+            shapes: shapes.map(|shape| shape.with_batch(batch)).collect(),
+            roles,
+            base,
+            arena,
+            indices: reserve(layout.indices)?,
+            prepared: reserve(layout.prepared)?,
+            prepared_version: 0,
+            gradients: gradients.collect::<Result<_>>()?,
+            logical_output: reserve(output_shape.count())?,
+            random: 0,
+            layout,
+        })
+    }
+
+    /// Number of images in a batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Shape of the images, with the batch.
+    pub fn input_shape(&self) -> Shape {
+        self.input_shape
+    }
+
+    /// Shape of the output, with the batch.
+    pub fn output_shape(&self) -> Shape {
+        self.output_shape
+    }
+
+    /// The machine that the plan was made for.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// What the plan takes of memory: what its buffers really hold.
+    pub fn bytes(&self) -> PlanBytes {
+        let size = std::mem::size_of::<T>() as u64;
+        PlanBytes {
+            arena: (self.arena.len() + self.logical_output.len()) as u64 * size + self.indices.len() as u64 * 4,
+            prepared: self.prepared.len() as u64 * size,
+            gradients: self.gradients.iter().map(|gradient| gradient.len() as u64).sum::<u64>() * size,
+        }
+    }
+
+    /// The gradient of each parameter after [`backward`](Self::backward), in the order of the network's parameters; empty
+    /// for buffers.
+    pub fn gradients(&self) -> &[Vec<T>] {
+        &self.gradients
+    }
+
+    /// The gradient of each parameter, to be changed (such as clipped).
+    pub fn gradients_mut(&mut self) -> &mut [Vec<T>] {
+        &mut self.gradients
+    }
+
+    /// The value after the last forward pass, N×C×H×W. A plan for inspection has every value; others have those that
+    /// nothing was written over, which cannot be told apart, so they give none.
+    pub fn activation(&self, id: NodeId) -> Option<Tensor<T>> {
+        self.inspected(self.layout.values.get(id.index())?.clone()?, id)
+    }
+
+    /// The gradient of a value after the last backward pass, N×C×H×W; only for plans for inspection.
+    pub fn gradient(&self, id: NodeId) -> Option<Tensor<T>> {
+        self.inspected(self.layout.gradients.get(id.index())?.clone()?, id)
+    }
+
+    fn inspected(&self, range: Range<usize>, id: NodeId) -> Option<Tensor<T>> {
+        if self.purpose != Purpose::Inspect {
+            return None;
+        }
+        let stored = &self.arena[self.base..][range];
+        let shape = self.shapes[id.index()];
+        let mut logical = vec![T::ZERO; stored.len()];
+        from_channels_last(self.layout.stored[id.index()], stored, &mut logical);
+        Tensor::new(vec![shape.n, shape.c, shape.h, shape.w], logical).ok()
+    }
+
+    /// Folds the statistics of the last training batch into the buffers of batch norms.
+    pub fn update_buffers(&self, network: &Network, parameters: &mut Parameters<T>) {
+        use crate::layer::LayerRules;
+        for placed in &self.layout.steps {
+            let buffers = placed.parameters.clone().filter(|&index| self.roles[index] == Role::Buffer);
+            let buffers: Vec<usize> = buffers.collect();
+            let (Some(node), false) = (network.node(placed.step.node), buffers.is_empty()) else { continue };
+            let saved = &self.arena[self.base..][placed.saved.clone()];
+            let mut values: Vec<Vec<T>> = buffers.iter().map(|&index| parameters.values(index).to_vec()).collect();
+            node.layer().update_buffers(&placed.input_shapes, saved, &mut values.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+            for (index, values) in buffers.into_iter().zip(values) {
+                parameters.values_mut(index).copy_from_slice(&values);
+            }
+        }
+    }
+}
+
+/// Numbers by which the arena is longer than its layout, so that it can begin at a cache line.
+const LINE: usize = 16;
+
+/// A vector of zeros, or an error where the memory cannot be had.
+fn reserve<V: Copy + Default>(count: usize) -> Result<Vec<V>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| {
+        let mebibytes = count.saturating_mul(std::mem::size_of::<V>()) >> 20;
+        Error::Argument(format!("{mebibytes} MiB of memory cannot be had; use a smaller batch or a smaller network"))
+    })?;
+    values.resize(count, V::default());
+    Ok(values)
+}

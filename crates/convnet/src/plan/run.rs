@@ -1,0 +1,242 @@
+//! Running a plan: the list of steps downwards for forward, upwards for backward.
+
+use std::ops::Range;
+
+use convnet_kernels::{Real, elementwise};
+
+use super::arena::carve;
+use super::fold::fold_batch_norm;
+use super::layout::{GradientTarget, Placed};
+use super::{Plan, Purpose};
+use crate::layer::{Backward, Forward, LayerRules, Prepare};
+use crate::network::Parameters;
+use crate::tensor::{from_channels_last, to_channels_last};
+
+impl<T: Real> Plan<T> {
+    /// The output, N×C×H×W, for a batch of images, N×C×H×W. `random` addresses the random numbers of dropout: the same
+    /// number gives the same masks.
+    ///
+    /// # Panics
+    /// If the images are not exactly one batch, or the parameters belong to another network.
+    pub fn forward(&mut self, parameters: &Parameters<T>, images: &[T], random: u64) -> &[T] {
+        assert_eq!(images.len(), self.input_shape.count(), "a batch of {} numbers is expected", self.input_shape);
+        assert_eq!(parameters.list().len(), self.roles.len(), "the parameters must be those of the planned network");
+        self.random = random;
+        self.prepare(parameters);
+        let arena = &mut self.arena[self.base..];
+        let input = self.layout.values[0].clone().unwrap_or(0..0);
+        to_channels_last(self.input_shape, images, &mut arena[input]);
+        for placed in &self.layout.steps {
+            if !placed.step.alias {
+                let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
+                forward_step(&self.machine, self.purpose, random, placed, parameters, work);
+            }
+        }
+        let output = self.layout.values[self.output.index()].clone().unwrap_or(0..0);
+        from_channels_last(self.layout.stored[self.output.index()], &arena[output], &mut self.logical_output);
+        &self.logical_output
+    }
+
+    /// The gradients of the parameters for this gradient of the output, N×C×H×W, at the last forward pass: written to
+    /// [`gradients`](Self::gradients).
+    ///
+    /// # Panics
+    /// If the gradient is not exactly one batch of outputs, or the plan is for inference.
+    pub fn backward(&mut self, parameters: &Parameters<T>, grad_output: &[T]) {
+        assert!(self.purpose != Purpose::Infer, "a plan for inference has no backward pass");
+        assert_eq!(grad_output.len(), self.output_shape.count(), "a gradient of {} numbers is expected", self.output_shape);
+        for gradient in &mut self.gradients {
+            gradient.fill(T::ZERO);
+        }
+        let arena = &mut self.arena[self.base..];
+        let Some(output) = self.layout.gradients[self.output.index()].clone() else { return };
+        to_channels_last(self.layout.stored[self.output.index()], grad_output, &mut arena[output]);
+        for placed in self.layout.steps.iter().rev().filter(|placed| placed.backward) {
+            if placed.step.alias {
+                alias_backward(&self.machine, placed, arena);
+            } else {
+                let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
+                backward_step(&self.machine, self.purpose, self.random, placed, parameters, work, &mut self.gradients);
+            }
+            add_gradients(&self.machine, placed, arena);
+        }
+    }
+
+    /// Packs the weights again if the parameters have changed.
+    fn prepare(&mut self, parameters: &Parameters<T>) {
+        if self.prepared_version == parameters.version() {
+            return;
+        }
+        for placed in &self.layout.steps {
+            if placed.prepared.is_empty() {
+                continue;
+            }
+            let region = &mut self.prepared[placed.prepared.clone()];
+            let (prepared, folded) = region.split_at_mut(placed.memory.prepared);
+            let mut values = parameter_values(placed, parameters);
+            if placed.step.batch_norm.is_some() {
+                values = fold_batch_norm(placed, parameters, values, folded);
+            }
+            placed.step.layer.prepare(Prepare {
+                machine: &self.machine,
+                training: placed.backward,
+                input_gradient: asks_input_gradient(placed),
+                input_shapes: &placed.input_shapes,
+                flattened: placed.step.flattened,
+                parameters: &values,
+                prepared,
+            });
+        }
+        self.prepared_version = parameters.version();
+    }
+}
+
+/// The memory of a plan while a step runs.
+struct Work<'a, T> {
+    arena: &'a mut [T],
+    indices: &'a mut [u32],
+    prepared: &'a [T],
+}
+
+fn asks_input_gradient(placed: &Placed) -> bool {
+    placed.backward && placed.grad_inputs.first().is_some_and(|target| *target != GradientTarget::None)
+}
+
+fn parameter_values<'a, T: Real>(placed: &Placed, parameters: &'a Parameters<T>) -> Vec<&'a [T]> {
+    placed.parameters.clone().map(|index| parameters.values(index)).collect()
+}
+
+/// A number for each layer and step, for its random numbers.
+fn address(random: u64, placed: &Placed) -> u64 {
+    random.wrapping_add((placed.step.node.index() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// The inputs without repetitions, and the place of each input among them: a layer may read one value twice.
+fn distinct(ranges: &[Range<usize>]) -> (Vec<Range<usize>>, Vec<usize>) {
+    let mut list: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+    let places = ranges.iter().map(|range| {
+        list.iter().position(|other| other == range).unwrap_or_else(|| {
+            list.push(range.clone());
+            list.len() - 1
+        })
+    });
+    let places = places.collect();
+    (list, places)
+}
+
+fn forward_step<T: Real>(
+    machine: &convnet_kernels::Machine,
+    purpose: Purpose,
+    random: u64,
+    placed: &Placed,
+    parameters: &Parameters<T>,
+    work: Work<'_, T>,
+) {
+    let read: Vec<Range<usize>> = if placed.in_place { Vec::new() } else { placed.inputs.clone() };
+    let residual_read = (!placed.residual.is_empty()).then(|| placed.residual.clone());
+    let (mut ranges, places) = distinct(&read.into_iter().chain(residual_read.clone()).collect::<Vec<_>>());
+    let reads = ranges.len();
+    ranges.extend([placed.output.clone(), placed.saved.clone(), placed.forward_scratch.clone()]);
+    let mut parts = carve(work.arena, &ranges);
+    let written = parts.split_off(reads);
+    let Ok([output, saved, scratch]) = <[&mut [T]; 3]>::try_from(written) else { return };
+    let read: Vec<&[T]> = places.iter().map(|&place| &*parts[place]).collect();
+    let (residual, inputs) = match residual_read {
+        Some(_) => (read.last().copied(), &read[..read.len() - 1]),
+        None => (None, &read[..]),
+    };
+    let (prepared, folded) = work.prepared[placed.prepared.clone()].split_at(placed.memory.prepared);
+    let values = if placed.step.batch_norm.is_some() {
+        let (weight, bias) = folded.split_at(folded.len() - placed.output_shape.c);
+        vec![weight, bias]
+    } else {
+        parameter_values(placed, parameters)
+    };
+    placed.step.layer.forward(Forward {
+        machine,
+        training: purpose == Purpose::Train,
+        input_gradient: asks_input_gradient(placed),
+        random: address(random, placed),
+        input_shapes: &placed.input_shapes,
+        output_shape: placed.output_shape,
+        flattened: placed.step.flattened,
+        inputs,
+        parameters: &values,
+        prepared,
+        residual,
+        relu: placed.step.relu,
+        output,
+        saved,
+        saved_indices: &mut work.indices[placed.saved_indices.clone()],
+        scratch,
+    });
+}
+
+fn backward_step<T: Real>(
+    machine: &convnet_kernels::Machine,
+    purpose: Purpose,
+    random: u64,
+    placed: &Placed,
+    parameters: &Parameters<T>,
+    work: Work<'_, T>,
+    gradients: &mut [Vec<T>],
+) {
+    let (mut ranges, places) = if placed.memory.keeps_inputs { distinct(&placed.inputs) } else { (Vec::new(), Vec::new()) };
+    let reads = ranges.len();
+    let in_place = placed.grad_inputs.iter().any(|target| matches!(target, GradientTarget::InPlace(_)));
+    let output = if placed.memory.keeps_output { placed.output.clone() } else { 0..0 };
+    let grad_output = if in_place { 0..0 } else { placed.grad_output.clone() };
+    ranges.extend([output, placed.saved.clone(), grad_output, placed.backward_scratch.clone()]);
+    ranges.extend(placed.grad_inputs.iter().map(|target| match target {
+        GradientTarget::None => 0..0,
+        GradientTarget::Write(range) | GradientTarget::InPlace(range) | GradientTarget::Add(range, _) => range.clone(),
+    }));
+    let mut parts = carve(work.arena, &ranges);
+    let grad_inputs = parts.split_off(reads + 4);
+    let others = parts.split_off(reads);
+    let Ok([output, saved, grad_output, scratch]) = <[&mut [T]; 4]>::try_from(others) else { return };
+    let inputs: Vec<&[T]> = places.iter().map(|&place| &*parts[place]).collect();
+    let mut grad_inputs: Vec<Option<&mut [T]>> =
+        grad_inputs.into_iter().zip(&placed.grad_inputs).map(|(part, target)| (*target != GradientTarget::None).then_some(part)).collect();
+    let mut grad_parameters: Vec<&mut [T]> =
+        gradients[placed.parameters.clone()].iter_mut().filter(|gradient| !gradient.is_empty()).map(Vec::as_mut_slice).collect();
+    placed.step.layer.backward(Backward {
+        machine,
+        training: purpose == Purpose::Train,
+        random: address(random, placed),
+        input_shapes: &placed.input_shapes,
+        output_shape: placed.output_shape,
+        flattened: placed.step.flattened,
+        inputs: &inputs,
+        output,
+        parameters: &parameter_values(placed, parameters),
+        prepared: &work.prepared[placed.prepared.clone()],
+        saved,
+        saved_indices: &work.indices[placed.saved_indices.clone()],
+        relu: placed.step.relu,
+        grad_output,
+        grad_inputs: &mut grad_inputs,
+        grad_parameters: &mut grad_parameters,
+        scratch,
+    });
+}
+
+/// The gradient of a flatten that was left out: the same numbers, unless another reader's gradient lies there already.
+fn alias_backward<T: Real>(_: &convnet_kernels::Machine, placed: &Placed, arena: &mut [T]) {
+    if let Some(GradientTarget::Write(range) | GradientTarget::Add(range, _)) = placed.grad_inputs.first() {
+        let parts = carve(arena, &[placed.grad_output.clone(), range.clone()]);
+        let Ok([from, to]) = <[&mut [T]; 2]>::try_from(parts) else { return };
+        to.copy_from_slice(from);
+    }
+}
+
+/// Where a value is read more than once, its gradients are added.
+fn add_gradients<T: Real>(machine: &convnet_kernels::Machine, placed: &Placed, arena: &mut [T]) {
+    for target in &placed.grad_inputs {
+        if let GradientTarget::Add(part, sum) = target {
+            let parts = carve(arena, &[part.clone(), sum.clone()]);
+            let Ok([part, sum]) = <[&mut [T]; 2]>::try_from(parts) else { return };
+            elementwise::add_to(machine, part, sum);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The run folder: everything of a training in one place.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `network.txt` | the network, canonical text |
+//! | `run.toml` | every setting, and which data |
+//! | `metrics.jsonl` | a line for each logged step and each epoch |
+//! | `checkpoint/last.safetensors`, `checkpoint/best.safetensors` | the training itself, to go on from |
+//! | `model.safetensors` | the trained model |
+//! | `report.html` | one page to look at |
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::metrics::Record;
+use crate::error::{Error, Result};
+use crate::file::{read_whole, write_whole};
+use crate::model::MODEL_FILE;
+use crate::network::Network;
+
+/// The largest text file of a run folder that is read.
+const LIMIT: u64 = 256 << 20;
+
+/// Which images a training runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecord {
+    /// `embedded`, or the folder.
+    pub source: String,
+    /// Training images.
+    pub train: usize,
+    /// Test images.
+    pub test: usize,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// A number over every label and pixel.
+    pub fingerprint: String,
+}
+
+/// What `run.toml` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecord {
+    /// Version of the program that began the run.
+    pub convnet: String,
+    /// Which images.
+    pub data: DataRecord,
+    /// Which settings.
+    pub settings: Settings,
+}
+
+/// A run folder in use by one training at a time.
+#[derive(Debug)]
+pub(super) struct RunFolder {
+    path: PathBuf,
+    /// Holds the lock as long as the training lasts.
+    _lock: File,
+    metrics: File,
+}
+
+impl RunFolder {
+    /// Makes a new run folder, which must not exist yet or be empty.
+    pub fn create(path: &Path, network: &Network, record: &RunRecord) -> Result<Self> {
+        let existing = fs::read_dir(path).map(|mut entries| entries.next().is_some());
+        match existing {
+            Ok(true) => {
+                return Err(Error::Argument(format!(
+                    "{} exists and is not empty; choose another folder with --out, or go on with --resume {}",
+                    path.display(),
+                    path.display()
+                )));
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(path, "cannot look into the run folder")(error)),
+            _ => {}
+        }
+        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io(path, "cannot make the run folder"))?;
+        let text = toml::to_string_pretty(record).map_err(|error| Error::format(path.join("run.toml"), error))?;
+        write_whole(&path.join("run.toml"), text.as_bytes())?;
+        write_whole(&path.join("network.txt"), format!("{network}\n").as_bytes())?;
+        write_whole(&path.join("metrics.jsonl"), b"")?;
+        Self::open(path)
+    }
+
+    /// Opens a run folder to write on, and locks it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let lock_path = path.join("run.toml");
+        let lock = File::open(&lock_path).map_err(Error::io(&lock_path, "cannot open"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(Error::Argument(format!("another training is writing to {}; stop it first or choose another folder", path.display())));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(Error::io(&lock_path, "cannot lock")(error)),
+        }
+        let metrics_path = path.join("metrics.jsonl");
+        let metrics = File::options().append(true).open(&metrics_path).map_err(Error::io(&metrics_path, "cannot open"))?;
+        Ok(Self { path: path.to_owned(), _lock: lock, metrics })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a line to `metrics.jsonl`.
+    pub fn record(&mut self, record: &Record) -> Result<()> {
+        let path = self.path.join("metrics.jsonl");
+        let mut line = serde_json::to_string(record).map_err(|error| Error::format(&path, error))?;
+        line.push('\n');
+        self.metrics.write_all(line.as_bytes()).map_err(Error::io(&path, "cannot write"))
+    }
+
+    /// Leaves only the records up to a step, those behind a checkpoint being lost with the steps themselves.
+    pub fn rewind(&mut self, step: u64) -> Result<Vec<Record>> {
+        let path = self.path.join("metrics.jsonl");
+        let mut records = read_metrics(&path)?;
+        records.retain(|record| match record {
+            Record::Step(record) => record.step as u64 <= step,
+            Record::Epoch(record) => record.step as u64 <= step,
+        });
+        let mut text = String::new();
+        for record in &records {
+            text += &serde_json::to_string(record).map_err(|error| Error::format(&path, error))?;
+            text.push('\n');
+        }
+        write_whole(&path, text.as_bytes())?;
+        self.metrics = File::options().append(true).open(&path).map_err(Error::io(&path, "cannot open"))?;
+        Ok(records)
+    }
+
+    pub fn last(&self) -> PathBuf {
+        self.path.join("checkpoint").join("last.safetensors")
+    }
+
+    pub fn best(&self) -> PathBuf {
+        self.path.join("checkpoint").join("best.safetensors")
+    }
+
+    pub fn model(&self) -> PathBuf {
+        self.path.join(MODEL_FILE)
+    }
+
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+}
+
+/// Reads the records of a run; an unfinished last line, as a power cut leaves it, is passed over.
+///
+/// # Errors
+/// The file cannot be read, or a line is not a record.
+pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
+    let bytes = read_whole(path, LIMIT)?;
+    let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let text = std::str::from_utf8(&bytes[..complete]).map_err(|error| Error::format(path, error))?;
+    let read = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| Error::format(path, format!("line {}: {error}", number + 1)))
+    };
+    text.lines().enumerate().map(read).collect()
+}
+
+/// Reads `run.toml` of a run folder.
+///
+/// # Errors
+/// The folder is no run folder, or the file has a key that is not understood.
+pub fn read_run(folder: &Path) -> Result<RunRecord> {
+    let path = folder.join("run.toml");
+    let bytes = read_whole(&path, LIMIT)?;
+    let text = String::from_utf8(bytes).map_err(|error| Error::format(&path, error))?;
+    toml::from_str(&text).map_err(|error| Error::format(&path, error))
+}
+
+/// Reads `network.txt` of a run folder.
+///
+/// # Errors
+/// The folder is no run folder, or the text has a mistake.
+pub fn read_network(folder: &Path) -> Result<Network> {
+    let path = folder.join("network.txt");
+    let bytes = read_whole(&path, LIMIT)?;
+    let text = String::from_utf8(bytes).map_err(|error| Error::format(&path, error))?;
+    Network::parse(&text).map_err(|error| Error::format(&path, error))
+}
