@@ -163,7 +163,7 @@ pub(crate) struct Outer {
 }
 
 /// Sums, over pixels, P numbers of the input times N vectors of the output's gradient: P rows of the gradient of the
-/// weights. Nothing is packed, since channels last makes both operands contiguous. With `GATHER` the P numbers lie at
+/// weights, each written as two vectors. Nothing is packed, since channels last makes both operands contiguous. With `GATHER` the P numbers lie at
 /// given places, which lets an image of one channel fill a tile with all positions of its kernel.
 ///
 /// # Safety
@@ -188,6 +188,9 @@ pub(crate) unsafe fn outer<V: Vector, const P: usize, const N: usize, const GATH
         for p in 0..P {
             for v in 0..N {
                 sums[p][v].store(t.sums.add((2 * p + v) * V::LANES));
+            }
+            if N == 1 {
+                V::zero().store(t.sums.add((2 * p + 1) * V::LANES));
             }
         }
     }

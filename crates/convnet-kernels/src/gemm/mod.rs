@@ -2,6 +2,7 @@
 
 pub(crate) mod microkernel;
 pub(crate) mod pack;
+pub(crate) mod sums;
 
 use crate::Isa;
 use crate::isa::portable::F32x4;

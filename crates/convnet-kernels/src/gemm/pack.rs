@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::Target;
+use super::sums::SumBlock;
 use crate::Threads;
 
 /// The taps of one axis that take part, in the order of packing: `first`, `first + step`, … (`count` of them).
@@ -65,14 +66,19 @@ impl WeightOrder {
             return;
         }
         let panels = self.filters.div_ceil(panel);
-        threads.chunks_mut(packed, length, |index, packed| {
+        let work = |index: usize, packed: &mut [f32]| {
             let (group, first) = (index / panels, index % panels * panel);
             let lanes = panel.min(self.filters - first);
             if lanes < panel {
                 packed.fill(0.0);
             }
             self.each(group, first, lanes, 0..self.channels, |place, lane, weight| packed[place * panel + lane] = weights[weight]);
-        });
+        };
+        if packed.len() < SMALL {
+            packed.chunks_exact_mut(length).enumerate().for_each(|(index, packed)| work(index, packed));
+        } else {
+            threads.chunks_mut(packed, length, work);
+        }
     }
 
     /// Adds packed partial sums (`partials` copies of [`packed_len`](Self::packed_len) numbers, one after the other) to
@@ -80,45 +86,58 @@ impl WeightOrder {
     pub fn unpack_add(&self, threads: &Threads, panel: usize, packed: &mut [f32], partials: usize, weights: &mut [f32]) {
         let total = self.packed_len(panel);
         assert!(packed.len() >= partials * total, "packed sums of the wrong length");
-        assert!(self.last_weight() < weights.len(), "weights of the wrong length");
         let (panels, blocks, taps) = (self.filters.div_ceil(panel), self.channels.div_ceil(BLOCK), self.rows.count * self.cols.count);
+        assert!(weights.len() >= self.groups * self.filters * self.filter_step, "weights of the wrong length");
         let (packed, weights) = (Target::new(packed), Target::new(weights));
         let work = |piece: usize| {
             let (index, block) = (piece / blocks, piece % blocks * BLOCK);
             let (group, first) = (index / panels, index % panels * panel);
             let channels = block..(block + BLOCK).min(self.channels);
-            let start = packed.pointer().wrapping_add(index * self.panel_len(panel));
+            let start = packed.pointer().wrapping_add(index * self.panel_len(panel) + block * panel);
+            let length = ((taps - 1) * self.channels + channels.len()) * panel;
             // SAFETY: the panel, the taps and the channels lie inside each of the `partials` copies, whose length was
-            // checked. No other piece has these channels of this panel.
-            unsafe {
+            // checked. No other piece has these channels of this panel; between its taps lie those of other pieces,
+            // which are neither read nor written.
+            let sums = unsafe {
                 for tap in 0..taps {
-                    let place = (tap * self.channels + channels.start) * panel;
+                    let place = tap * self.channels * panel;
                     let sums = std::slice::from_raw_parts_mut(start.add(place), channels.len() * panel);
                     for partial in 1..partials {
                         let others = std::slice::from_raw_parts(start.add(partial * total + place), sums.len());
                         sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
                     }
                 }
-            }
-            let lanes = panel.min(self.filters - first);
-            self.each(group, first, lanes, channels, |place, lane, weight| {
-                // SAFETY: as above; `weight` is at most the last weight, which was checked, and belongs to a filter and a
-                // channel that no other piece has.
-                unsafe { *weights.pointer().add(weight) += *start.add(place * panel + lane) };
-            });
+                (start.cast_const(), length)
+            };
+            let block = self.sum_block(panel, group, first, 0..taps, channels, self.channels * panel);
+            // SAFETY: as above; the weights of these filters and channels, whose length was checked, are this piece's own.
+            unsafe { block.add(sums.0, sums.1, weights.pointer()) };
         };
         let pieces = self.groups * panels * blocks;
         if partials * total < SMALL { (0..pieces).for_each(work) } else { threads.run(pieces, work) }
     }
 
-    /// Where the last weight is in logical order.
-    fn last_weight(&self) -> usize {
-        let last = |taps: TapRange| taps.first + (taps.count - 1) * taps.step;
-        (self.groups - 1) * self.group_step
-            + (self.filters - 1) * self.filter_step
-            + (self.channels - 1) * self.channel_step
-            + last(self.rows) * self.row_step
-            + last(self.cols)
+    /// Some taps and channels of one panel, for sums whose taps are `tap_step` numbers apart. Only for weights whose
+    /// taps all take part, in their order.
+    pub fn sum_block(
+        &self,
+        panel: usize,
+        group: usize,
+        first: usize,
+        taps: Range<usize>,
+        channels: Range<usize>,
+        tap_step: usize,
+    ) -> SumBlock {
+        SumBlock {
+            panel,
+            tap_step,
+            taps: taps.len(),
+            channels: channels.len(),
+            lanes: panel.min(self.filters - first),
+            first: group * self.group_step + first * self.filter_step + channels.start * self.channel_step + taps.start,
+            filter_step: self.filter_step,
+            channel_step: self.channel_step,
+        }
     }
 
     /// Calls `visit(place, lane, weight)` for every weight of these lanes and channels of one panel.

@@ -52,7 +52,10 @@ fn reading(shape: &ConvShape) -> Reading {
 
 /// The size of the image in which all taps of all outputs are inside, if the gradient of the weights reads it so, and
 /// whether that is a copy.
-fn reading_of_weight(shape: &ConvShape) -> Option<([usize; 2], bool)> {
+fn reading_of_weight(shape: &ConvShape, isa: Isa) -> Option<([usize; 2], bool)> {
+    if !weight::all_taps_fit(shape, isa) {
+        return None;
+    }
     match reading(shape) {
         Reading::Taps => None,
         Reading::PaddedRows(size) => Some((size, true)),
@@ -96,7 +99,7 @@ fn scratch_len(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {
         },
         Pass::BackwardInput => 0,
         Pass::BackwardWeight => {
-            let reading = reading_of_weight(shape);
+            let reading = reading_of_weight(shape, isa);
             let sums = weight::Plan::new(shape, isa, reading.map(|(size, _)| size)).scratch_len();
             sums + reading.filter(|(_, copied)| *copied).map_or(0, |(size, _)| padded_len(size))
         }
@@ -150,7 +153,7 @@ fn backward_input(machine: &Machine, shape: &ConvShape, dy: &[f32], packed: &[f3
 }
 
 fn backward_weight(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-    let reading = reading_of_weight(shape);
+    let reading = reading_of_weight(shape, machine.isa);
     let plan = weight::Plan::new(shape, machine.isa, reading.map(|(size, _)| size));
     let (sums, rest) = scratch.split_at_mut(plan.scratch_len());
     match reading {

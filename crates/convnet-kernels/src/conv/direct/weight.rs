@@ -1,7 +1,12 @@
 //! The gradient of the weights: for each tap, the sum over pixels of input channels times output gradients.
 //!
-//! The pixels are cut into a fixed number of ranges whose partial sums are added in order at the end. Within a range,
-//! some rows at a time (few enough for the second-level cache) meet all taps of a kernel row and all channels.
+//! A piece of work has some taps and channels of one panel of filters, few enough for all its sums to stay in the
+//! second-level cache, and a range of the pixels. It walks through its pixels a chunk at a time, whose output gradients
+//! it first copies side by side. When all pixels are one range the sums go straight to the weights; otherwise the ranges
+//! leave partial sums, which are added in order at the end.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::geometry::Problem;
 use crate::conv::ConvShape;
@@ -9,18 +14,22 @@ use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
 use crate::{Isa, Machine};
 
-/// Most rows of pixels that are listed at once.
+/// Sums that a piece holds: 128 KiB.
+const SUMS: usize = 1 << 15;
+/// Output gradients of a chunk that are copied side by side: 24 KiB.
+const COPIES: usize = 6 << 10;
+/// Most rows of a chunk.
 const MAX_ROWS: usize = 128;
-/// Bytes of input and gradient that are worked on at a time.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Pieces that a large problem is cut into.
 const PIECES: usize = 96;
 /// Pixels that a range has at least, so that adding the partial sums costs little.
-const RANGE_PIXELS: usize = 512;
+const RANGE_PIXELS: usize = 1024;
 /// Multiply-adds that are worth a piece of their own.
 const PIECE_MACS: usize = 1 << 18;
 /// Most numbers of the input that a tile of any instruction set takes.
 const MAX_PLACES: usize = 14;
+/// Tiles of one chunk from which on copying its output gradients pays.
+const COPY_TILES: usize = 4;
 
 /// How the pixels are walked through.
 #[derive(Clone, Copy)]
@@ -38,24 +47,33 @@ pub(super) struct Plan {
     walk: Walk,
     /// Rows (or pixels, when flat) of all images.
     units: usize,
-    /// Units that are worked on at a time.
+    /// Pixels of a unit.
+    unit_pixels: usize,
+    /// Units of a chunk.
     chunk: usize,
     /// Ranges of units, each with its own partial sums.
     ranges: usize,
     /// Panels of filters in one group.
     panels: usize,
-    /// Kernel rows that are pieces of their own.
-    tap_rows: usize,
-    /// Numbers of one copy of the sums.
+    /// Blocks of taps.
+    tap_blocks: usize,
+    /// Blocks of the channels of one group.
+    channel_blocks: usize,
+    /// Numbers of one copy of all sums.
     sums_len: usize,
     small: bool,
+}
+
+/// Whether the sums of all taps of all channels fit into one piece.
+pub(super) fn all_taps_fit(shape: &ConvShape, isa: Isa) -> bool {
+    shape.window().taps() * shape.group_channels() * Kernels::of(isa).panel() <= SUMS
 }
 
 impl Plan {
     /// `padded` is the size of the image in which all taps are inside, if the image is read so.
     pub fn new(shape: &ConvShape, isa: Isa, padded: Option<[usize; 2]>) -> Self {
         let kernels = Kernels::of(isa);
-        let window = shape.window();
+        let (window, panel) = (shape.window(), kernels.panel());
         let pointwise = [window.h, window.w].iter().all(|axis| (axis.size, axis.stride, axis.pad_before, axis.pad_after) == (1, 1, 0, 0));
         let walk = match padded {
             Some(size) => Walk::AllTaps(size),
@@ -67,23 +85,35 @@ impl Plan {
             Walk::Flat(_) => (shape.n() * shape.oh() * shape.ow(), 1),
             _ => (shape.n() * shape.oh(), shape.ow()),
         };
-        let panels = shape.group_filters().div_ceil(kernels.panel());
-        let tap_rows = if padded.is_some() { 1 } else { window.h.size };
-        let unit_bytes = unit_pixels * (window.w.stride * shape.group_channels() + kernels.panel()) * 4;
         let most = if unit_pixels == 1 { usize::MAX } else { MAX_ROWS };
-        let chunk = (CHUNK_BYTES / unit_bytes).clamp(1, most).min(units);
+        let chunk = (COPIES / panel / unit_pixels).clamp(1, most).min(units);
 
-        let cells = shape.groups() * panels * tap_rows;
-        let macs = units * unit_pixels * window.taps() * shape.group_channels() * panels * kernels.panel() * shape.groups();
-        let wanted = (macs / PIECE_MACS).clamp(1, PIECES).div_ceil(cells);
-        let ranges = wanted.min(units * unit_pixels / RANGE_PIXELS).clamp(1, units);
-        let sums_len = Problem::forward(shape).weight_order(shape, [0, 0]).packed_len(kernels.panel());
-        Self { walk, units, chunk, ranges, panels, tap_rows, sums_len, small: macs < PIECE_MACS }
+        let (taps, channels) = (window.taps(), shape.group_channels());
+        let panels = shape.group_filters().div_ceil(panel);
+        let macs = units * unit_pixels * taps * channels * panels * panel * shape.groups();
+        let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
+        let (mut tap_blocks, mut channel_blocks) = (1, 1);
+        if padded.is_none() {
+            let together = (SUMS / panel / channels.min(2 * kernels.pixels)).clamp(1, taps);
+            tap_blocks = taps.div_ceil(together);
+            channel_blocks = channels.div_ceil(SUMS / panel / taps.div_ceil(tap_blocks));
+        }
+        let most_ranges = (units * unit_pixels / RANGE_PIXELS).clamp(1, units);
+        let cells = shape.groups() * panels * tap_blocks;
+        if padded.is_none() {
+            // What the ranges cannot give, smaller blocks of channels have to.
+            let blocks = wanted.div_ceil(cells * most_ranges).min(channels.div_ceil(kernels.pixels));
+            channel_blocks = channel_blocks.max(blocks);
+        }
+        let ranges = wanted.div_ceil(cells * channel_blocks).min(most_ranges);
+        let sums_len = Problem::forward(shape).weight_order(shape, [0, 0]).packed_len(panel);
+        let small = macs < PIECE_MACS;
+        Self { walk, units, unit_pixels, chunk, ranges, panels, tap_blocks, channel_blocks, sums_len, small }
     }
 
     /// Numbers of working memory for the partial sums.
     pub fn scratch_len(&self) -> usize {
-        self.ranges * self.sums_len
+        if self.ranges == 1 { 0 } else { self.ranges * self.sums_len }
     }
 
     /// Adds to the gradient of the weights `dw`. `x` is the input, or its padded copy.
@@ -93,27 +123,45 @@ impl Plan {
             _ => shape.input_len(),
         };
         assert!(x.len() >= x_len && dy.len() == shape.output_len(), "image of the wrong length");
-        assert!(scratch.len() >= self.scratch_len(), "scratch of the wrong length");
+        assert!(dw.len() == shape.weight_len() && scratch.len() >= self.scratch_len(), "gradient or scratch of the wrong length");
         let kernels = Kernels::of(machine.isa);
-        let pieces = self.ranges * shape.groups() * self.panels * self.tap_rows;
-        let sums = Target::new(scratch);
+        let blocks = self.tap_blocks * self.channel_blocks;
+        let pieces = self.ranges * shape.groups() * self.panels * blocks;
+        let results = if self.ranges == 1 { Target::new(dw) } else { Target::new(scratch) };
+        let (taps, channels) = (shape.window().taps(), shape.group_channels());
+        let part = |index: usize, count: usize, total: usize| index * total / count..(index + 1) * total / count;
         let work = |piece: usize| {
-            let (rest, tap_row) = (piece / self.tap_rows, piece % self.tap_rows);
+            let (rest, block) = (piece / blocks, piece % blocks);
             let (rest, panel) = (rest / self.panels, rest % self.panels);
             let (range, group) = (rest / shape.groups(), rest % shape.groups());
-            Piece { plan: self, shape, kernels, range, group, panel, tap_row, x, dy, sums }.run();
+            let piece = Piece {
+                plan: self,
+                shape,
+                kernels,
+                range,
+                group,
+                panel,
+                taps: part(block / self.channel_blocks, self.tap_blocks, taps),
+                channels: part(block % self.channel_blocks, self.channel_blocks, channels),
+                x,
+                dy,
+                results,
+            };
+            piece.run(part(range, self.ranges, self.units));
         };
         if self.small {
             (0..pieces).for_each(work)
         } else {
             machine.threads.run(pieces, work)
         }
-        let order = Problem::forward(shape).weight_order(shape, [0, 0]);
-        order.unpack_add(&machine.threads, kernels.panel(), scratch, self.ranges, dw);
+        if self.ranges > 1 {
+            let order = Problem::forward(shape).weight_order(shape, [0, 0]);
+            order.unpack_add(&machine.threads, kernels.panel(), scratch, self.ranges, dw);
+        }
     }
 }
 
-/// One range of pixels, one panel of filters of one group, one kernel row (or all of them).
+/// A range of pixels, and some taps and channels of one panel of filters.
 struct Piece<'a> {
     plan: &'a Plan,
     shape: &'a ConvShape,
@@ -121,132 +169,206 @@ struct Piece<'a> {
     range: usize,
     group: usize,
     panel: usize,
-    tap_row: usize,
+    taps: Range<usize>,
+    channels: Range<usize>,
     x: &'a [f32],
     dy: &'a [f32],
-    sums: Target,
+    /// The gradient of the weights, or the partial sums.
+    results: Target,
+}
+
+/// The pixels that are worked on.
+struct Chunk {
+    units: Range<usize>,
+    /// The output gradients of this panel at the first pixel.
+    dy: *const f32,
+    /// From one pixel to the next in `dy`.
+    dy_step: usize,
+    /// The sums of the piece.
+    sums: *mut f32,
+    /// Whether the sums hold something already.
+    accumulate: bool,
 }
 
 impl Piece<'_> {
-    fn run(&self) {
-        let unit = |range: usize| range * self.plan.units / self.plan.ranges;
-        let (begin, end) = (unit(self.range), unit(self.range + 1));
-        let chunks = (end - begin).div_ceil(self.plan.chunk);
+    fn run(&self, units: Range<usize>) {
+        let mut sums = [const { MaybeUninit::<f32>::uninit() }; SUMS];
+        let mut copies = [const { MaybeUninit::<f32>::uninit() }; COPIES];
+        let plan = self.plan;
+        let (shape, width) = (self.shape, self.kernels.panel());
+        let chunks = units.len().div_ceil(plan.chunk);
+        let tiles = self.taps.len() * self.channels.len().div_ceil(self.kernels.pixels);
         for chunk in 0..chunks {
-            let from = begin + chunk * (end - begin) / chunks;
-            let to = begin + (chunk + 1) * (end - begin) / chunks;
-            match self.plan.walk {
-                Walk::Rows => self.rows(from, to, chunk > 0),
-                Walk::Flat(step) => self.flat(from, to, step, chunk > 0),
-                Walk::AllTaps(size) => self.all_taps(from, to, size, chunk > 0),
+            let from = units.start + chunk * units.len() / chunks;
+            let to = units.start + (chunk + 1) * units.len() / chunks;
+            let first = from * plan.unit_pixels;
+            let pixels = to * plan.unit_pixels - first;
+            let filter = self.group * shape.group_filters() + self.panel * width;
+            let dy = &self.dy[first * shape.k() + filter..];
+            let copied = tiles >= COPY_TILES && pixels * width <= COPIES && shape.k() > 2 * width;
+            if copied {
+                self.copy(dy, &mut copies[..pixels * width]);
+            }
+            let chunk = Chunk {
+                units: from..to,
+                dy: if copied { copies.as_ptr().cast() } else { dy.as_ptr() },
+                dy_step: if copied { width } else { shape.k() },
+                sums: sums.as_mut_ptr().cast(),
+                accumulate: chunk > 0,
+            };
+            match plan.walk {
+                Walk::Rows => self.rows(&chunk),
+                Walk::Flat(step) => self.flat(&chunk, step),
+                Walk::AllTaps(size) => self.all_taps(&chunk, size),
+            }
+        }
+        let length = self.taps.len() * self.channels.len() * width;
+        // SAFETY: every tap and channel of the piece has been written, by the first chunk, over the whole width.
+        let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast::<f32>(), length) };
+        self.deliver(sums);
+    }
+
+    /// Copies the output gradients of this panel, pixel by pixel.
+    fn copy(&self, dy: &[f32], copies: &mut [MaybeUninit<f32>]) {
+        let width = self.kernels.panel();
+        let filters = width.min(self.shape.group_filters() - self.panel * width);
+        for (copy, dy) in copies.chunks_exact_mut(width).zip(dy.chunks(self.shape.k())) {
+            for (copy, dy) in copy.iter_mut().zip(&dy[..filters]) {
+                copy.write(*dy);
+            }
+            // Whole vectors are read from copies.
+            for copy in &mut copy[filters..] {
+                copy.write(0.0);
             }
         }
     }
 
-    fn rows(&self, from: usize, to: usize, accumulate: bool) {
-        let (shape, window) = (self.shape, self.shape.window());
-        let inside = window.h.outputs_of_tap(self.tap_row, shape.h(), shape.oh());
-        let mut list = [[0; 2]; MAX_ROWS];
-        let mut count = 0;
-        for row in from..to {
-            let (image, oy) = (row / shape.oh(), row % shape.oh());
-            if inside.contains(&oy) {
-                let iy = window.h.position(oy, self.tap_row) as usize;
-                list[count] = [(image * shape.h() + iy) * shape.w() * shape.c(), row * shape.ow() * shape.k()];
-                count += 1;
-            }
+    /// Adds the sums to the weights, or leaves them as partial sums.
+    fn deliver(&self, sums: &[f32]) {
+        let (shape, width) = (self.shape, self.kernels.panel());
+        let tap_len = self.channels.len() * width;
+        if self.plan.ranges == 1 {
+            let order = Problem::forward(shape).weight_order(shape, [0, 0]);
+            let block = order.sum_block(width, self.group, self.panel * width, self.taps.clone(), self.channels.clone(), tap_len);
+            // SAFETY: `Plan::run` checked the length of the weights; these filters, channels and taps are this piece's own.
+            unsafe { block.add(sums.as_ptr(), sums.len(), self.results.pointer()) };
+            return;
         }
-        for tap_col in 0..window.w.size {
+        let panel_len = shape.window().taps() * shape.group_channels() * width;
+        let start = self.range * self.plan.sums_len + (self.group * self.plan.panels + self.panel) * panel_len;
+        for (tap, sums) in self.taps.clone().zip(sums.chunks_exact(tap_len)) {
+            let place = start + (tap * shape.group_channels() + self.channels.start) * width;
+            // SAFETY: `Plan::run` checked the length of the scratch; this range of these filters, channels and taps is
+            // this piece's own.
+            unsafe { std::slice::from_raw_parts_mut(self.results.pointer().add(place), tap_len) }.copy_from_slice(sums);
+        }
+    }
+
+    fn rows(&self, chunk: &Chunk) {
+        let (shape, window) = (self.shape, self.shape.window());
+        let (mut list, mut listed) = ([[0; 2]; MAX_ROWS], None);
+        let mut count = 0;
+        for tap in self.taps.clone() {
+            let (tap_row, tap_col) = (tap / window.w.size, tap % window.w.size);
+            if listed != Some(tap_row) {
+                (listed, count) = (Some(tap_row), 0);
+                let inside = window.h.outputs_of_tap(tap_row, shape.h(), shape.oh());
+                for row in chunk.units.clone() {
+                    let (image, oy) = (row / shape.oh(), row % shape.oh());
+                    if inside.contains(&oy) {
+                        let iy = window.h.position(oy, tap_row) as usize;
+                        let dy = (row - chunk.units.start) * shape.ow() * chunk.dy_step;
+                        list[count] = [(image * shape.h() + iy) * shape.w() * shape.c(), dy];
+                        count += 1;
+                    }
+                }
+            }
             let cols = window.w.outputs_of_tap(tap_col, shape.w(), shape.ow());
             if cols.is_empty() {
-                self.channels(tap_col, [0, 0], &[], 0, 0, accumulate);
+                self.channels(chunk, tap, [0, 0], &[], 0, 0);
                 continue;
             }
             let ix = window.w.position(cols.start, tap_col) as usize;
-            let start = [ix * shape.c(), cols.start * shape.k()];
-            self.channels(tap_col, start, &list[..count], cols.len(), window.w.stride * shape.c(), accumulate);
+            let start = [ix * shape.c(), cols.start * chunk.dy_step];
+            self.channels(chunk, tap, start, &list[..count], cols.len(), window.w.stride * shape.c());
         }
     }
 
-    fn flat(&self, from: usize, to: usize, step: usize, accumulate: bool) {
+    fn flat(&self, chunk: &Chunk, step: usize) {
         let (shape, window) = (self.shape, self.shape.window());
-        let rows = [[from * step, from * shape.k()]];
-        for tap_col in 0..window.w.size {
-            let (iy, ix) = (window.h.position(0, self.tap_row), window.w.position(0, tap_col));
+        let rows = [[chunk.units.start * step, 0]];
+        for tap in self.taps.clone() {
+            let (iy, ix) = (window.h.position(0, tap / window.w.size), window.w.position(0, tap % window.w.size));
             let inside = (iy as usize) < shape.h() && (ix as usize) < shape.w();
             let start = if inside { (iy as usize * shape.w() + ix as usize) * shape.c() } else { 0 };
-            self.channels(tap_col, [start, 0], if inside { &rows } else { &[] }, to - from, step, accumulate);
+            self.channels(chunk, tap, [start, 0], if inside { &rows } else { &[] }, chunk.units.len(), step);
         }
     }
 
-    fn all_taps(&self, from: usize, to: usize, [height, width]: [usize; 2], accumulate: bool) {
+    fn all_taps(&self, chunk: &Chunk, [height, width]: [usize; 2]) {
         let (shape, window) = (self.shape, self.shape.window());
         let mut list = [[0; 2]; MAX_ROWS];
-        for (list, row) in list.iter_mut().zip(from..to) {
+        for (list, row) in list.iter_mut().zip(chunk.units.clone()) {
             let (image, oy) = (row / shape.oh(), row % shape.oh());
-            *list = [(image * height + oy * window.h.stride) * width * shape.c(), row * shape.ow() * shape.k()];
+            let dy = (row - chunk.units.start) * shape.ow() * chunk.dy_step;
+            *list = [(image * height + oy * window.h.stride) * width * shape.c(), dy];
         }
         let row_numbers = window.w.size * shape.c();
         let numbers = window.h.size * row_numbers;
         let tiles = numbers.div_ceil(self.kernels.pixels);
         for tile in 0..tiles {
-            let (first, last) = (tile * numbers / tiles, (tile + 1) * numbers / tiles);
+            let tile = tile * numbers / tiles..(tile + 1) * numbers / tiles;
             let mut places = [0; MAX_PLACES];
-            for (place, number) in places.iter_mut().zip(first..last) {
+            for (place, number) in places.iter_mut().zip(tile.clone()) {
                 *place = number / row_numbers * window.h.dilation * width * shape.c() + number % row_numbers;
             }
-            let places = Some(&places[..last - first]);
-            self.call(first, last - first, places, [0, 0], &list[..to - from], shape.ow(), window.w.stride * shape.c(), accumulate);
+            let places = Some(&places[..tile.len()]);
+            self.call(chunk, tile, places, [0, 0], &list[..chunk.units.len()], shape.ow(), window.w.stride * shape.c());
         }
     }
 
-    /// One tap of the kernel row with all channels of the group, in tiles.
-    fn channels(&self, tap_col: usize, start: [usize; 2], rows: &[[usize; 2]], cols: usize, x_step: usize, accumulate: bool) {
-        let channels = self.shape.group_channels();
-        let tap = self.tap_row * self.shape.window().w.size + tap_col;
+    /// One tap with all channels of the piece, in tiles.
+    fn channels(&self, chunk: &Chunk, tap: usize, start: [usize; 2], rows: &[[usize; 2]], cols: usize, x_step: usize) {
+        let channels = self.channels.len();
+        let (before, first_sum) = (self.group * self.shape.group_channels() + self.channels.start, (tap - self.taps.start) * channels);
         let tiles = channels.div_ceil(self.kernels.pixels);
         for tile in 0..tiles {
             let (first, last) = (tile * channels / tiles, (tile + 1) * channels / tiles);
-            let start = [start[0] + self.group * channels + first, start[1]];
-            self.call(tap * channels + first, last - first, None, start, rows, cols, x_step, accumulate);
+            self.call(chunk, first_sum + first..first_sum + last, None, [start[0] + before + first, start[1]], rows, cols, x_step);
         }
     }
 
-    /// Adds the products of some pixels to `numbers` rows of the sums, from row `first` on.
+    /// Adds the products of some pixels to some rows of the sums.
     #[allow(clippy::too_many_arguments)]
     fn call(
         &self,
-        first: usize,
-        numbers: usize,
+        chunk: &Chunk,
+        numbers: Range<usize>,
         places: Option<&[usize]>,
         start: [usize; 2],
         rows: &[[usize; 2]],
         cols: usize,
         x_step: usize,
-        accumulate: bool,
     ) {
         let (shape, width, lanes) = (self.shape, self.kernels.panel(), self.kernels.lanes);
         let filters = width.min(shape.group_filters() - self.panel * width);
         let vectors = filters.div_ceil(lanes);
-        let filter = self.group * shape.group_filters() + self.panel * width;
-        let panel_len = shape.window().taps() * shape.group_channels() * width;
-        let place = self.range * self.plan.sums_len + (self.group * self.plan.panels + self.panel) * panel_len + first * width;
         let outer = Outer {
             x: self.x[start[0]..].as_ptr(),
             places: places.map_or(std::ptr::null(), <[usize]>::as_ptr),
-            dy: self.dy[start[1] + filter..].as_ptr(),
+            dy: chunk.dy.wrapping_add(start[1]),
             rows: rows.as_ptr(),
             row_count: rows.len(),
             cols,
             x_step,
-            dy_step: shape.k(),
+            dy_step: chunk.dy_step,
             lanes: filters - (vectors - 1) * lanes,
-            sums: self.sums.pointer().wrapping_add(place),
-            accumulate,
+            sums: chunk.sums.wrapping_add(numbers.start * width),
+            accumulate: chunk.accumulate,
         };
-        // SAFETY: `kernels` was chosen by the token of its instructions. The lengths of x, dy and the sums were checked in
-        // `Plan::run`; the rows and columns are those whose tap lies inside the image, by the formulas of `window`. These
-        // sums belong to this piece alone: pieces differ in range, group, panel or kernel row.
-        unsafe { self.kernels.outer(numbers, vectors, places.is_some())(&outer) }
+        // SAFETY: `kernels` was chosen by the token of its instructions. The lengths of x and dy were checked in `Plan::run`;
+        // the rows and columns are those whose tap lies inside the image, by the formulas of `window`, and inside the
+        // chunk. The sums have room for the taps and channels of the piece, as `Plan::new` saw to.
+        unsafe { self.kernels.outer(numbers.len(), vectors, places.is_some())(&outer) }
     }
 }
