@@ -273,11 +273,18 @@ macro_rules! layers {
 }
 
 layers! {
+    adaptive_avg_pool::AdaptiveAvgPool,
+    adaptive_max_pool::AdaptiveMaxPool,
     add::Add,
+    avg_pool2d::AvgPool2d,
     batch_norm2d::BatchNorm2d,
     conv2d::Conv2d,
     flatten::Flatten,
+    global_avg_pool::GlobalAvgPool,
+    global_max_pool::GlobalMaxPool,
     linear::Linear,
+    lp_pool2d::LpPool2d,
+    max_pool2d::MaxPool2d,
     relu::Relu,
 }
 

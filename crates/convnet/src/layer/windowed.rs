@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use convnet_kernels::pool::PoolShape;
 use convnet_kernels::window::{Axis, Rounding, Window};
 
 use super::words::{padding_text, pair_text};
 use super::{WordError, Words};
+use crate::shape::Shape;
 
 /// Reads the options behind a layer's first words, in any order, each at most once.
 pub(super) struct Options<'w, 'a> {
@@ -90,6 +92,38 @@ pub(super) fn write_options(formatter: &mut fmt::Formatter<'_>, window: &Window,
         write!(formatter, " dilation {}", pair_text(h.dilation, w.dilation))?;
     }
     Ok(())
+}
+
+/// A window whose stride is its own size, as pooling has unless said.
+pub(super) const fn tiling([height, width]: [usize; 2]) -> Window {
+    Window { h: Axis::new(height).stride(height), w: Axis::new(width).stride(width) }
+}
+
+/// The pooling of this input, if the window fits and no padding is more than half of the kernel, as Torch demands.
+pub(super) fn pooling(window: &Window, rounding: Rounding, input: Shape) -> Result<PoolShape, String> {
+    for (name, axis) in [("height", window.h), ("width", window.w)] {
+        let (pad, most) = (axis.pad_before.max(axis.pad_after), axis.size / 2);
+        if pad > most {
+            return Err(format!("{name}: a padding of {pad} is more than half of the kernel of {}; at most {most} is possible", axis.size));
+        }
+    }
+    PoolShape::sliding(input.n, input.c, [input.h, input.w], *window, rounding)
+}
+
+/// What is noteworthy about the sizes of a pooling: with [`Rounding::Floor`] what is never seen.
+pub(super) fn pooling_misfits(window: &Window, rounding: Rounding, input: Shape) -> Vec<String> {
+    match rounding {
+        Rounding::Floor => misfits(window, [input.h, input.w], Remedies { half_padding: true, ceil: true }),
+        Rounding::Ceil => Vec::new(),
+    }
+}
+
+/// Writes kernel and options of a pooling layer as they are read.
+pub(super) fn write_pooling(formatter: &mut fmt::Formatter<'_>, window: &Window, rounding: Rounding) -> fmt::Result {
+    let Window { h, w } = window;
+    write!(formatter, " {}", pair_text(h.size, w.size))?;
+    write_options(formatter, window, [h.size, w.size])?;
+    formatter.write_str(if rounding == Rounding::Ceil { " ceil" } else { "" })
 }
 
 /// Which settings may be proposed in place of those that do not fit.
