@@ -197,6 +197,8 @@ fn larger_problems_that_are_cut_into_many_pieces_are_exact_too() {
         "conv n4 c3 33x31 -> 24 w7 s2 p3",
         "conv n9 c1100 1x1 -> 130 w1 s1 p0",
         "conv n1 c300 1x1 -> 1000 w1 s1 p0",
+        "conv n3 c1024 5x5 -> 40 w1 s1 p0",
+        "conv n1 c1024 9x9 -> 20 w3 s1 p1",
         "conv n2 c64 30x30 -> 64 w3 s1 p1 g64",
         "conv n2 c48 31x29 -> 48 w5 s2 p2 g48",
         "conv n2 c60 12x12 -> 36 w3 s1 p1 g3",

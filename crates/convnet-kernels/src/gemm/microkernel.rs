@@ -15,6 +15,8 @@ use crate::isa::vector::Vector;
 pub(crate) struct Tile {
     /// For each tap, one pointer for each of the P pixels, to the first channel.
     pub pixels: *const *const f32,
+    /// Pointers from one tap to the next: at least P.
+    pub pixels_step: usize,
     /// For each tap, where its weights begin, in numbers from `weights`.
     pub tap_weights: *const usize,
     /// Number of taps.
@@ -69,7 +71,7 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
                 }
                 weights = weights.add(2 * V::LANES);
             }
-            pixels = pixels.add(P);
+            pixels = pixels.add(t.pixels_step);
         }
         if t.lanes == V::LANES { finish::<V, P, N, true>(t, sums) } else { finish::<V, P, N, false>(t, sums) }
     }

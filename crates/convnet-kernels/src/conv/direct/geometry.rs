@@ -118,6 +118,7 @@ impl Problem {
             input: dense(shape.h(), shape.w(), shape.c(), shape.group_channels()),
             output: dense(shape.oh(), shape.ow(), shape.k(), shape.group_filters()),
         }
+        .flattened()
     }
 
     /// The gradient of the input.
@@ -133,6 +134,23 @@ impl Problem {
             input: dense(shape.oh(), shape.ow(), shape.k(), shape.group_filters()),
             output: dense(shape.h(), shape.w(), shape.c(), shape.group_channels()),
         }
+        .flattened()
+    }
+
+    /// All pixels of all images in one row, if every output sees just the pixel in its own place.
+    fn flattened(mut self) -> Self {
+        let is_pixel = |axis: &ProblemAxis| {
+            let Axis { size, stride, pad_before, pad_after, .. } = axis.window;
+            (size, stride, pad_before, pad_after) == (1, 1, 0, 0)
+        };
+        if is_pixel(&self.h) && is_pixel(&self.w) {
+            let pixels = self.images * self.h.input * self.w.input;
+            (self.images, self.h.input, self.h.output, self.w.input, self.w.output) = (1, 1, 1, pixels, pixels);
+            for steps in [&mut self.input, &mut self.output] {
+                (steps.row, steps.image) = (pixels * steps.col, pixels * steps.col);
+            }
+        }
+        self
     }
 
     /// The forward pass in which one tap is a whole kernel row: S·C numbers that follow each other. `input` is the image

@@ -4,11 +4,13 @@
 //! sums rest in the output. Within a block a tile of pixels meets one panel of filters after the other, so that its
 //! pixels stay in the first-level cache.
 
+use std::mem::MaybeUninit;
+
 use super::geometry::{AxisTaps, Problem};
-use crate::Machine;
 use crate::conv::Epilogue;
 use crate::gemm::microkernel::Tile;
 use crate::gemm::{Kernels, Target, ZEROS};
+use crate::{Isa, Machine};
 
 /// Most pixels that a tile of any instruction set has.
 const MAX_PIXELS: usize = 14;
@@ -16,6 +18,10 @@ const MAX_PIXELS: usize = 14;
 const MAX_TAPS: usize = 32;
 /// Most products that are added in registers before the sums go back to memory.
 const DEPTH: usize = 768;
+/// Numbers between copied pixels: not a multiple of what a cache set repeats after.
+const COPY_STEP: usize = DEPTH + 16;
+/// Pixels at this distance, or a multiple of it, share a set of a usual first-level cache, which has room for eight.
+const CONFLICT_BYTES: usize = 4096;
 /// Bytes of packed weights that a piece works with at a time: half of a usual second-level cache.
 const WEIGHT_BYTES: usize = 384 << 10;
 /// Pieces that a large problem is cut into.
@@ -106,7 +112,7 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
             epilogue,
             y,
         };
-        piece.run();
+        piece.run(machine.isa);
     };
     if cut.small {
         // Waking the threads would take longer.
@@ -141,151 +147,228 @@ struct Piece<'a> {
     y: Target,
 }
 
-/// The pixels of one tile: where each begins to look in the input, and where its output is.
-struct Pixels {
-    count: usize,
-    row: [isize; MAX_PIXELS],
-    col: [isize; MAX_PIXELS],
-    input: [isize; MAX_PIXELS],
-    output: [usize; MAX_PIXELS],
+/// A piece with room for `L` pixels in a tile, whose lists the compiler can then make with vector instructions.
+struct Tiles<'a, const L: usize> {
+    piece: &'a Piece<'a>,
+    rows: AxisTaps,
+    cols: AxisTaps,
+    pixels: Pixels<L>,
+    pointers: [[*const f32; L]; MAX_TAPS],
+    /// Where the weights of each listed tap begin within a panel.
+    tap_weights: [usize; MAX_TAPS],
+    /// Taps that are listed.
+    taps: usize,
+    /// Copies of the pixels, where these lie so that they would displace each other from the cache.
+    copies: [MaybeUninit<f32>; MAX_PIXELS * COPY_STEP],
 }
 
+/// The pixels of one tile: where each begins to look in the input, and where its output is. Beyond `count`, pixels look at
+/// nothing.
+struct Pixels<const L: usize> {
+    count: usize,
+    row: [isize; L],
+    col: [isize; L],
+    input: [isize; L],
+    output: [usize; L],
+}
+
+/// A position that is outside of every image, with any tap added to it.
+const NOWHERE: isize = isize::MIN / 2;
+
 impl Piece<'_> {
-    fn run(&self) {
-        let [from, to] = self.pixels;
-        if from == to {
+    /// Runs the piece with the instructions that the kernels were chosen for.
+    fn run(&self, isa: Isa) {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn avx512(piece: &Piece<'_>) {
+            Tiles::<16>::new(piece).run();
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(piece: &Piece<'_>) {
+            Tiles::<8>::new(piece).run();
+        }
+        if self.pixels[0] == self.pixels[1] {
             return;
         }
-        let problem = self.problem;
-        let (rows, cols) = (problem.h.taps(self.phase[0]), problem.w.taps(self.phase[1]));
-        let taps = rows.range.count * cols.range.count;
-        let tiles = (to - from).div_ceil(self.kernels.pixels);
-        let tap_blocks = taps.div_ceil(self.depth[0]).max(1);
-        let channel_blocks = problem.channels.div_ceil(self.depth[1]);
-        let mut pixels = Pixels { count: 0, row: [0; MAX_PIXELS], col: [0; MAX_PIXELS], input: [0; MAX_PIXELS], output: [0; MAX_PIXELS] };
-        let mut pointers = [std::ptr::null::<f32>(); MAX_PIXELS * MAX_TAPS];
-        let mut tap_weights = [0; MAX_TAPS];
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token exists only where the CPU has these instructions.
+            Isa::Avx512(_) => unsafe { avx512(self) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx2(_) => unsafe { avx2(self) },
+            _ => Tiles::<8>::new(self).run(),
+        }
+    }
+}
+
+impl<'a, const L: usize> Tiles<'a, L> {
+    #[inline(always)]
+    fn new(piece: &'a Piece<'a>) -> Self {
+        Self {
+            piece,
+            rows: piece.problem.h.taps(piece.phase[0]),
+            cols: piece.problem.w.taps(piece.phase[1]),
+            pixels: Pixels { count: 0, row: [NOWHERE; L], col: [NOWHERE; L], input: [0; L], output: [0; L] },
+            pointers: [[std::ptr::null(); L]; MAX_TAPS],
+            tap_weights: [0; MAX_TAPS],
+            taps: 0,
+            copies: [const { MaybeUninit::uninit() }; MAX_PIXELS * COPY_STEP],
+        }
+    }
+
+    #[inline(always)]
+    fn run(&mut self) {
+        let Piece { problem, kernels, pixels: [from, to], depth, .. } = *self.piece;
+        let taps = self.rows.range.count * self.cols.range.count;
+        let tiles = (to - from).div_ceil(kernels.pixels);
+        let tap_blocks = taps.div_ceil(depth[0]).max(1);
+        let channel_blocks = problem.channels.div_ceil(depth[1]);
         for block in 0..tap_blocks * channel_blocks {
             let (tap_block, channel_block) = (block / channel_blocks, block % channel_blocks);
-            let tap_range = [tap_block * self.depth[0], ((tap_block + 1) * self.depth[0]).min(taps)];
-            let first = channel_block * self.depth[1];
-            let channels = self.depth[1].min(problem.channels - first);
+            let tap_range = [tap_block * depth[0], ((tap_block + 1) * depth[0]).min(taps)];
+            let first = channel_block * depth[1];
+            let channels = depth[1].min(problem.channels - first);
             let last = block + 1 == tap_blocks * channel_blocks;
             for tile in 0..tiles {
                 let begin = from + tile * (to - from) / tiles;
                 let end = from + (tile + 1) * (to - from) / tiles;
-                self.locate(begin, end, &rows, &cols, &mut pixels);
-                let taps = self.list(&pixels, &rows, &cols, tap_range, first, &mut pointers, &mut tap_weights);
-                for panel in self.panels[0]..self.panels[1] {
-                    self.call(&pixels, panel, &pointers, &tap_weights[..taps], channels, block > 0, last);
+                self.locate(begin, end);
+                self.list(tap_range, first);
+                if problem.input.col * 4 % CONFLICT_BYTES == 0 && self.taps == 1 && self.pixels.count > 8 {
+                    self.copy(channels);
                 }
+                self.multiply(channels, block > 0, last);
             }
         }
     }
 
     /// Finds the pixels `begin..end`.
-    fn locate(&self, begin: usize, end: usize, rows: &AxisTaps, cols: &AxisTaps, pixels: &mut Pixels) {
-        let Problem { h, w, input, output, .. } = self.problem;
-        let (height, width) = (h.outputs(self.phase[0]), w.outputs(self.phase[1]));
-        let (mut image, rest) = (begin / (height * width), begin % (height * width));
-        let (mut row, mut col) = (rest / width, rest % width);
-        let first_output = self.phase[0] * output.row + self.phase[1] * output.col;
+    #[inline(always)]
+    fn locate(&mut self, begin: usize, end: usize) {
+        let (piece, pixels) = (self.piece, &mut self.pixels);
+        let Problem { h, w, input, output, .. } = piece.problem;
+        let (height, width) = (h.outputs(piece.phase[0]), w.outputs(piece.phase[1]));
+        let (mut row, mut col) = (begin / width, begin % width);
+        let (row_step, col_step) = (h.output_step() * output.row, w.output_step() * output.col);
+        let first_output = piece.phase[0] * output.row + piece.phase[1] * output.col;
+        let first_input = (piece.group * input.group) as isize;
+        let (x_step, input_step) = (w.step() as isize, (w.step() * input.col) as isize);
+        if end - begin < pixels.count {
+            pixels.row = [NOWHERE; L];
+        }
         pixels.count = end - begin;
-        for p in 0..pixels.count {
-            let iy = (row * h.step()) as isize + rows.offset;
-            let ix = (col * w.step()) as isize + cols.offset;
-            pixels.row[p] = iy;
-            pixels.col[p] = ix;
-            pixels.input[p] = (image * input.image + self.group * input.group) as isize + iy * input.row as isize + ix * input.col as isize;
-            pixels.output[p] =
-                first_output + image * output.image + row * h.output_step() * output.row + col * w.output_step() * output.col;
-            col += 1;
-            if col == width {
-                (col, row) = (0, row + 1);
-                if row == height {
-                    (row, image) = (0, image + 1);
+        let mut done = 0;
+        while done < pixels.count {
+            // The pixels of one row.
+            let (image, image_row) = (row / height, row % height);
+            let iy = (image_row * h.step()) as isize + self.rows.offset;
+            let ix = (col * w.step()) as isize + self.cols.offset;
+            let start = first_input + (image * input.image) as isize + iy * input.row as isize + ix * input.col as isize;
+            let place = first_output + image * output.image + image_row * row_step + col * col_step;
+            let count = (pixels.count - done).min(width - col);
+            if count == pixels.count {
+                for p in 0..L {
+                    pixels.row[p] = if p < count { iy } else { NOWHERE };
+                    pixels.col[p] = ix + p as isize * x_step;
+                    pixels.input[p] = start + p as isize * input_step;
+                    pixels.output[p] = place + p * col_step;
+                }
+            } else {
+                for p in 0..count {
+                    pixels.row[done + p] = iy;
+                    pixels.col[done + p] = ix + p as isize * x_step;
+                    pixels.input[done + p] = start + p as isize * input_step;
+                    pixels.output[done + p] = place + p * col_step;
                 }
             }
+            done += count;
+            (row, col) = (row + 1, 0);
         }
     }
 
-    /// Lists, for each tap of the range that any of the pixels sees, where each pixel reads it. Returns how many taps.
-    #[allow(clippy::too_many_arguments)]
-    fn list(
-        &self,
-        pixels: &Pixels,
-        rows: &AxisTaps,
-        cols: &AxisTaps,
-        taps: [usize; 2],
-        first: usize,
-        pointers: &mut [*const f32; MAX_PIXELS * MAX_TAPS],
-        tap_weights: &mut [usize; MAX_TAPS],
-    ) -> usize {
-        let Problem { h, w, input, channels, .. } = self.problem;
-        let x = self.x.as_ptr().wrapping_add(first);
-        let mut count = 0;
+    /// Lists, for each tap of the range that any of the pixels sees, where each pixel reads it.
+    #[inline(always)]
+    fn list(&mut self, taps: [usize; 2], first: usize) {
+        let Problem { h, w, input, channels, .. } = *self.piece.problem;
+        let x = self.piece.x.as_ptr().wrapping_add(first);
+        let zeros = ZEROS.as_ptr();
+        self.taps = 0;
+        let (mut row, mut col) = (0, 0);
+        if taps[0] > 0 {
+            (row, col) = (taps[0] / self.cols.range.count, taps[0] % self.cols.range.count);
+        }
         for tap in taps[0]..taps[1] {
-            let dy = (tap / cols.range.count) as isize * rows.offset_step;
-            let dx = (tap % cols.range.count) as isize * cols.offset_step;
+            let dy = row as isize * self.rows.offset_step;
+            let dx = col as isize * self.cols.offset_step;
             let offset = dy * input.row as isize + dx * input.col as isize;
-            let list = &mut pointers[count * pixels.count..(count + 1) * pixels.count];
+            let list = &mut self.pointers[self.taps];
             let mut seen = false;
-            for (p, pointer) in list.iter_mut().enumerate() {
+            for p in 0..L {
                 // A negative position becomes a large one.
-                let inside = ((pixels.row[p] + dy) as usize) < h.input && ((pixels.col[p] + dx) as usize) < w.input;
+                let inside = ((self.pixels.row[p] + dy) as usize) < h.input && ((self.pixels.col[p] + dx) as usize) < w.input;
                 seen |= inside;
-                *pointer = if inside { x.wrapping_offset(pixels.input[p] + offset) } else { ZEROS.as_ptr() };
+                list[p] = if inside { x.wrapping_offset(self.pixels.input[p] + offset) } else { zeros };
             }
             if seen {
-                tap_weights[count] = (tap * channels + first) * self.kernels.panel();
-                count += 1;
+                self.tap_weights[self.taps] = (tap * channels + first) * self.piece.kernels.panel();
+                self.taps += 1;
+            }
+            col += 1;
+            if col == self.cols.range.count {
+                (row, col) = (row + 1, 0);
             }
         }
-        count
     }
 
-    /// Multiplies the listed pixels with one panel of filters.
-    #[allow(clippy::too_many_arguments)]
-    fn call(
-        &self,
-        pixels: &Pixels,
-        panel: usize,
-        pointers: &[*const f32; MAX_PIXELS * MAX_TAPS],
-        tap_weights: &[usize],
-        channels: usize,
-        accumulate: bool,
-        last: bool,
-    ) {
-        let problem = self.problem;
-        let (width, lanes) = (self.kernels.panel(), self.kernels.lanes);
-        let panels = problem.filters.div_ceil(width);
-        let panel_len = problem.h.taps(self.phase[0]).range.count * problem.w.taps(self.phase[1]).range.count * problem.channels * width;
-        let start = (self.group * panels + panel) * panel_len;
-        let filters = width.min(problem.filters - panel * width);
-        let vectors = filters.div_ceil(lanes);
-        let filter = self.group * problem.filters + panel * width;
-        let at_filter = |numbers: Option<&[f32]>| match numbers {
-            Some(numbers) if last => numbers[filter..].as_ptr(),
-            _ => std::ptr::null(),
-        };
-        let tile = Tile {
-            pixels: pointers.as_ptr(),
-            tap_weights: tap_weights.as_ptr(),
-            taps: tap_weights.len(),
-            channels,
-            weights: self.packed[start..start + panel_len].as_ptr(),
-            outputs: pixels.output.as_ptr(),
-            y: self.y.pointer().wrapping_add(filter),
-            lanes: filters - (vectors - 1) * lanes,
-            accumulate,
-            bias: at_filter(self.epilogue.bias),
-            residual: at_filter(self.epilogue.residual),
-            relu: last && self.epilogue.relu,
-        };
-        // SAFETY: `kernels` was chosen by the token of its instructions. `run` checked the lengths of all slices. Every
-        // pointer was listed for a pixel inside the image, with `channels` numbers of this group behind it, or points
-        // to `ZEROS`, which has as many. The outputs of these pixels and filters belong to this piece alone: pieces
-        // differ in phase, pixels, group or panels.
-        unsafe { self.kernels.tile(pixels.count, vectors)(&tile) }
+    /// Copies the channels of the one listed tap to where the pixels do not displace each other.
+    #[inline(always)]
+    fn copy(&mut self, channels: usize) {
+        for p in 0..self.pixels.count {
+            let copy = self.copies[p * COPY_STEP..p * COPY_STEP + channels].as_mut_ptr().cast::<f32>();
+            // SAFETY: the pointer was listed with `channels` numbers behind it; the copy has room for them.
+            unsafe { std::ptr::copy_nonoverlapping(self.pointers[0][p], copy, channels) };
+            self.pointers[0][p] = copy;
+        }
+    }
+
+    /// Multiplies the listed pixels with all panels of the piece.
+    #[inline(always)]
+    fn multiply(&self, channels: usize, accumulate: bool, last: bool) {
+        let Piece { problem, kernels, group, panels, packed, epilogue, y, .. } = *self.piece;
+        let (width, lanes) = (kernels.panel(), kernels.lanes);
+        let panel_len = self.rows.range.count * self.cols.range.count * problem.channels * width;
+        let all_panels = problem.filters.div_ceil(width);
+        for panel in panels[0]..panels[1] {
+            let start = (group * all_panels + panel) * panel_len;
+            let filters = width.min(problem.filters - panel * width);
+            let vectors = if filters > lanes { 2 } else { 1 };
+            let filter = group * problem.filters + panel * width;
+            let at_filter = |numbers: Option<&[f32]>| match numbers {
+                Some(numbers) if last => numbers[filter..].as_ptr(),
+                _ => std::ptr::null(),
+            };
+            let tile = Tile {
+                pixels: self.pointers.as_ptr().cast(),
+                pixels_step: L,
+                tap_weights: self.tap_weights.as_ptr(),
+                taps: self.taps,
+                channels,
+                weights: packed[start..start + panel_len].as_ptr(),
+                outputs: self.pixels.output.as_ptr(),
+                y: y.pointer().wrapping_add(filter),
+                lanes: filters - (vectors - 1) * lanes,
+                accumulate,
+                bias: at_filter(epilogue.bias),
+                residual: at_filter(epilogue.residual),
+                relu: last && epilogue.relu,
+            };
+            // SAFETY: `kernels` was chosen by the token of its instructions. `run` checked the lengths of all slices. Every
+            // pointer was listed for a pixel inside the image, with `channels` numbers of this group behind it, or points
+            // to a copy of these or to `ZEROS`, which has as many. The outputs of these pixels and filters belong to
+            // this piece alone: pieces differ in phase, pixels, group or panels.
+            unsafe { kernels.tile(self.pixels.count, vectors)(&tile) }
+        }
     }
 }
