@@ -166,6 +166,9 @@ struct Tiles<'a, const L: usize> {
 /// nothing.
 struct Pixels<const L: usize> {
     count: usize,
+    /// If all are in one row and see all taps inside the image: where the first begins to look. The input positions of
+    /// the single pixels are not written then.
+    inner: Option<isize>,
     row: [isize; L],
     col: [isize; L],
     input: [isize; L],
@@ -210,7 +213,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
             piece,
             rows: piece.problem.h.taps(piece.phase[0]),
             cols: piece.problem.w.taps(piece.phase[1]),
-            pixels: Pixels { count: 0, row: [NOWHERE; L], col: [NOWHERE; L], input: [0; L], output: [0; L] },
+            pixels: Pixels { count: 0, inner: None, row: [NOWHERE; L], col: [NOWHERE; L], input: [0; L], output: [0; L] },
             pointers: [[std::ptr::null(); L]; MAX_TAPS],
             tap_weights: [0; MAX_TAPS],
             taps: 0,
@@ -255,10 +258,8 @@ impl<'a, const L: usize> Tiles<'a, L> {
         let first_output = piece.phase[0] * output.row + piece.phase[1] * output.col;
         let first_input = (piece.group * input.group) as isize;
         let (x_step, input_step) = (w.step() as isize, (w.step() * input.col) as isize);
-        if end - begin < pixels.count {
-            pixels.row = [NOWHERE; L];
-        }
         pixels.count = end - begin;
+        pixels.inner = None;
         let mut done = 0;
         while done < pixels.count {
             // The pixels of one row.
@@ -270,18 +271,28 @@ impl<'a, const L: usize> Tiles<'a, L> {
             let count = (pixels.count - done).min(width - col);
             if count == pixels.count {
                 for p in 0..L {
-                    pixels.row[p] = if p < count { iy } else { NOWHERE };
-                    pixels.col[p] = ix + p as isize * x_step;
-                    pixels.input[p] = start + p as isize * input_step;
                     pixels.output[p] = place + p * col_step;
                 }
-            } else {
-                for p in 0..count {
-                    pixels.row[done + p] = iy;
-                    pixels.col[done + p] = ix + p as isize * x_step;
-                    pixels.input[done + p] = start + p as isize * input_step;
-                    pixels.output[done + p] = place + p * col_step;
+                let all_inside = |first: isize, last: isize, length: usize| first.min(last) >= 0 && (first.max(last) as usize) < length;
+                let last_row = iy + (self.rows.range.count as isize - 1) * self.rows.offset_step;
+                let (last_tap, last_pixel) =
+                    ((self.cols.range.count as isize - 1) * self.cols.offset_step, ix + (count as isize - 1) * x_step);
+                if all_inside(iy, last_row, h.input)
+                    && all_inside(ix, ix + last_tap, w.input)
+                    && all_inside(last_pixel, last_pixel + last_tap, w.input)
+                {
+                    pixels.inner = Some(start);
+                    return;
                 }
+            }
+            if done == 0 {
+                pixels.row = [NOWHERE; L];
+            }
+            for p in 0..count {
+                pixels.row[done + p] = iy;
+                pixels.col[done + p] = ix + p as isize * x_step;
+                pixels.input[done + p] = start + p as isize * input_step;
+                pixels.output[done + p] = place + p * col_step;
             }
             done += count;
             (row, col) = (row + 1, 0);
@@ -304,12 +315,19 @@ impl<'a, const L: usize> Tiles<'a, L> {
             let dx = col as isize * self.cols.offset_step;
             let offset = dy * input.row as isize + dx * input.col as isize;
             let list = &mut self.pointers[self.taps];
-            let mut seen = false;
-            for p in 0..L {
-                // A negative position becomes a large one.
-                let inside = ((self.pixels.row[p] + dy) as usize) < h.input && ((self.pixels.col[p] + dx) as usize) < w.input;
-                seen |= inside;
-                list[p] = if inside { x.wrapping_offset(self.pixels.input[p] + offset) } else { zeros };
+            let mut seen = self.pixels.inner.is_some();
+            if let Some(start) = self.pixels.inner {
+                let first = x.wrapping_offset(start + offset);
+                for p in 0..L {
+                    list[p] = first.wrapping_add(p * w.step() * input.col);
+                }
+            } else {
+                for p in 0..L {
+                    // A negative position becomes a large one.
+                    let inside = ((self.pixels.row[p] + dy) as usize) < h.input && ((self.pixels.col[p] + dx) as usize) < w.input;
+                    seen |= inside;
+                    list[p] = if inside { x.wrapping_offset(self.pixels.input[p] + offset) } else { zeros };
+                }
             }
             if seen {
                 self.tap_weights[self.taps] = (tap * channels + first) * self.piece.kernels.panel();
