@@ -22,6 +22,16 @@ use crate::error::{Error, Result};
 use crate::layer::{Layer, LayerRules, ParameterSpec};
 use crate::shape::Shape;
 
+mod parameters;
+mod receptive_field;
+mod solve;
+mod summary;
+
+pub use parameters::{Parameter, Parameters};
+pub use receptive_field::{AxisField, ReceptiveField, Region};
+pub use solve::{AxisSolutions, Solution, Solutions, Solve};
+pub use summary::{LayerSummary, Memory, MemoryUse, Summary, Totals};
+
 /// The largest number of layers that a network may have.
 pub const MAX_LAYERS: usize = 10_000;
 
