@@ -51,8 +51,9 @@ pub(crate) fn recognise(content: &[u8]) -> Option<&'static str> {
     None
 }
 
-/// What `content` is in words: the name of its format, or its first bytes.
-pub(crate) fn describe(content: &[u8]) -> String {
+/// What `content` is in words, judged by its first bytes: the name of its format if it is a known one (`a PNG image`), or
+/// the bytes themselves.
+pub fn describe(content: &[u8]) -> String {
     if let Some(name) = recognise(content) {
         return name.to_owned();
     }

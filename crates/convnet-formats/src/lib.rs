@@ -23,3 +23,4 @@ pub mod idx;
 pub mod safetensors;
 
 pub use error::{Fault, FormatError};
+pub use foreign::describe;
