@@ -206,13 +206,20 @@ fn block<T, const N: usize>(x: &[T], start: usize) -> &[T; N] {
     x[start..start + N].first_chunk().expect("a slice of N numbers")
 }
 
-/// Calls a routine compiled for blocks of 32, 8 or single channels: the largest that there are enough channels for.
+/// Calls a routine compiled for blocks of channels: the largest that there are enough channels for, and at most 16 or 32,
+/// as many as the routine can hold in registers.
 macro_rules! by_channels {
-    ($c:expr, $routine:ident::<$T:ident $(, $exponent:ident)?>($($argument:expr),*)) => {
+    (16, $c:expr, $routine:ident::<$T:ident $(, $exponent:ident)?>($($argument:expr),*)) => {
         match $c {
-            0..8 => $routine::<$T, 1 $(, $exponent)?>($($argument),*),
-            8..32 => $routine::<$T, 8 $(, $exponent)?>($($argument),*),
-            _ => $routine::<$T, 32 $(, $exponent)?>($($argument),*),
+            0..4 => $routine::<$T, 1 $(, $exponent)?>($($argument),*),
+            4..16 => $routine::<$T, 4 $(, $exponent)?>($($argument),*),
+            _ => $routine::<$T, 16 $(, $exponent)?>($($argument),*),
+        }
+    };
+    (32, $c:expr, $routine:ident::<$T:ident>($($argument:expr),*)) => {
+        match $c {
+            0..32 => by_channels!(16, $c, $routine::<$T>($($argument),*)),
+            _ => $routine::<$T, 32>($($argument),*),
         }
     };
 }

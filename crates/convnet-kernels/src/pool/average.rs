@@ -1,6 +1,6 @@
 //! The mean of each window.
 
-use super::{PoolShape, Span, block, blocks, by_channels};
+use super::{PoolAxis, PoolShape, Span, Windows, block, blocks, by_channels};
 use crate::{Machine, Real, per_isa};
 
 /// What the sum of a window is divided by: its elements inside the padded input, or inside the input. 1 when it has
@@ -9,6 +9,23 @@ use crate::{Machine, Real, per_isa};
 fn divisor<T: Real>(rows: &Span, cols: &Span, count_padding: bool) -> T {
     let count = if count_padding { rows.padded * cols.padded } else { rows.count * cols.count };
     T::from_usize(count.max(1))
+}
+
+/// The divisor, if all windows have the same.
+fn common_divisor<T: Real>(shape: &PoolShape, count_padding: bool) -> Option<T> {
+    let count = |axis: &PoolAxis| {
+        // Only the first and the last window can hang over an end.
+        let counts = [0, axis.output - 1].map(|output| {
+            let span = axis.span(output);
+            if count_padding { span.padded } else { span.count }
+        });
+        let whole = match axis.windows {
+            Windows::Sliding(window) => counts == [window.size; 2],
+            Windows::Adaptive => axis.input % axis.output == 0,
+        };
+        whole.then_some(counts[0])
+    };
+    Some(T::from_usize(count(&shape.h)? * count(&shape.w)?))
 }
 
 per_isa! {
@@ -49,12 +66,14 @@ pub fn average_forward<T: Real>(machine: &Machine, shape: &PoolShape, count_padd
     assert!(y.len() == shape.output_len(), "output of the wrong length");
     let rows = shape.rows_of_piece(shape.oh());
     machine.threads.chunks_mut(y, rows * shape.ow() * shape.c, |piece, y| {
-        by_channels!(shape.c, average_rows::<T>(machine.isa, shape, count_padding, piece * rows, x, y));
+        by_channels!(32, shape.c, average_rows::<T>(machine.isa, shape, count_padding, piece * rows, x, y));
     });
 }
 
 per_isa! {
     fn average_gradient_rows<T: Real, const N: usize>(shape: &PoolShape, count_padding: bool, first: usize, dy: &[T], dx: &mut [T]) {
+        // A division for each pair of pixel and window would take longer than all the rest.
+        let common_share = common_divisor(shape, count_padding).map(|divisor: T| T::ONE / divisor);
         let (c, width) = (shape.c, shape.w.input);
         for (row, dx) in dx.chunks_exact_mut(width * c).enumerate() {
             let (n, iy) = ((first + row) / shape.h.input, (first + row) % shape.h.input);
@@ -66,7 +85,10 @@ per_isa! {
                     for oy in rows.clone() {
                         let row_span = shape.h.span(oy);
                         for ox in cols.clone() {
-                            let share = T::ONE / divisor(&row_span, &shape.w.span(ox), count_padding);
+                            let share = match common_share {
+                                Some(share) => share,
+                                None => T::ONE / divisor(&row_span, &shape.w.span(ox), count_padding),
+                            };
                             let dy = block::<T, N>(dy, ((n * shape.oh() + oy) * shape.ow() + ox) * c + start);
                             for (sum, &dy) in sum.iter_mut().zip(dy) {
                                 *sum += dy * share;
@@ -89,6 +111,6 @@ pub fn average_backward<T: Real>(machine: &Machine, shape: &PoolShape, count_pad
     assert!(dx.len() == shape.input_len(), "input of the wrong length");
     let rows = shape.rows_of_piece(shape.h.input);
     machine.threads.chunks_mut(dx, rows * shape.w.input * shape.c, |piece, dx| {
-        by_channels!(shape.c, average_gradient_rows::<T>(machine.isa, shape, count_padding, piece * rows, dy, dx));
+        by_channels!(32, shape.c, average_gradient_rows::<T>(machine.isa, shape, count_padding, piece * rows, dy, dx));
     });
 }

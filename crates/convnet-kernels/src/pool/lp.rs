@@ -83,11 +83,11 @@ per_isa! {
 macro_rules! by_exponent {
     ($p:expr, $c:expr, $routine:ident::<$T:ident>($($argument:expr),*)) => {
         if $p == T::ONE {
-            by_channels!($c, $routine::<$T, ONE>($($argument),*))
+            by_channels!(16, $c, $routine::<$T, ONE>($($argument),*))
         } else if $p == T::ONE + T::ONE {
-            by_channels!($c, $routine::<$T, TWO>($($argument),*))
+            by_channels!(16, $c, $routine::<$T, TWO>($($argument),*))
         } else {
-            by_channels!($c, $routine::<$T, ANY>($($argument),*))
+            by_channels!(16, $c, $routine::<$T, ANY>($($argument),*))
         }
     };
 }

@@ -90,9 +90,9 @@ pub fn max_forward<T: Real>(machine: &Machine, shape: &PoolShape, x: &[T], y: &m
         // SAFETY: `chunks_mut` calls this once for each number.
         let indices = unsafe { indices.get(piece) };
         if record {
-            by_channels!(shape.c, max_rows_with_indices::<T>(machine.isa, shape, piece * rows, x, y, indices));
+            by_channels!(16, shape.c, max_rows_with_indices::<T>(machine.isa, shape, piece * rows, x, y, indices));
         } else {
-            by_channels!(shape.c, max_rows::<T>(machine.isa, shape, piece * rows, x, y));
+            by_channels!(32, shape.c, max_rows::<T>(machine.isa, shape, piece * rows, x, y));
         }
     });
 }
@@ -132,6 +132,6 @@ pub fn max_backward<T: Real>(machine: &Machine, shape: &PoolShape, dy: &[T], ind
     assert!(dx.len() == shape.input_len(), "input of the wrong length");
     let rows = shape.rows_of_piece(shape.h.input);
     machine.threads.chunks_mut(dx, rows * shape.w.input * shape.c, |piece, dx| {
-        by_channels!(shape.c, max_gradient_rows::<T>(machine.isa, shape, piece * rows, dy, indices, dx));
+        by_channels!(32, shape.c, max_gradient_rows::<T>(machine.isa, shape, piece * rows, dy, indices, dx));
     });
 }

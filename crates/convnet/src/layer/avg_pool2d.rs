@@ -6,9 +6,9 @@
 //! | output | N×C×H'×W', H' = ⌊(H + 2P − R) / S⌋ + 1 (`ceil`: ⌈ ⌉ by Torch's exact rule), and W' likewise |
 //! | gradient | dy is shared out evenly among the window |
 //!
-//! The stride is the kernel's size unless said, as for max pooling and as in PyTorch; Torch7's average pooling alone took
-//! 1. Zeros in the padding count as elements, unless `exclude pad` is said; what a window covers beyond the padding
-//! (with `ceil`) never counts.
+//! The stride is the kernel's size unless said, as for max pooling and as in PyTorch (in Torch7 the stride of average
+//! pooling was 1 unless said). Zeros in the padding count as elements unless `exclude pad` is said; what a window covers
+//! beyond the padding (with `ceil`) never counts.
 
 use std::fmt;
 
