@@ -54,11 +54,14 @@ fn best(seconds: f64, mut work: impl FnMut()) -> Option<f64> {
 unsafe fn multiply_add_loop<V: Vector>(rounds: usize) {
     // SAFETY: by this function's contract; no memory is touched but the array.
     unsafe {
-        let (factor, term) = (V::splat(black_box(0.5)), V::splat(black_box(1.0)));
-        let mut sums = [V::splat(black_box(1.0)); SUMS];
+        // Numbers from memory: of equal lanes the compiler would make something else.
+        let numbers = |start: f32| black_box([start; 16]);
+        let (factor, term, first) = (numbers(0.5), numbers(1.0), numbers(1.0));
+        let (factor, term) = (V::load(factor.as_ptr()), V::load(term.as_ptr()));
+        let mut sums = [V::load(first.as_ptr()); SUMS];
         for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = sum.mul_add(factor, term);
+            for place in 0..SUMS {
+                sums[place] = sums[place].mul_add(factor, term);
             }
         }
         let mut total = V::zero();

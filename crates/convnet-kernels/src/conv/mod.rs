@@ -152,7 +152,7 @@ impl ConvShape {
     }
     /// Multiplications with additions that the definition counts (those in the padding too).
     pub fn macs(&self) -> u64 {
-        self.output_len() as u64 * (self.group_channels() * self.window.taps()) as u64
+        (self.output_len() as u64).saturating_mul((self.group_channels() * self.window.taps()) as u64)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Matrix products: the micro-kernels of each instruction set, and the order in which they read their operands.
 
+pub(crate) mod block;
 pub(crate) mod microkernel;
 pub(crate) mod pack;
-pub(crate) mod sums;
 
 use crate::Isa;
 use crate::isa::portable::F32x4;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::Target;
-use super::sums::SumBlock;
+use super::block::Block;
 use crate::Threads;
 
 /// The taps of one axis that take part, in the order of packing: `first`, `first + step`, … (`count` of them).
@@ -72,7 +72,16 @@ impl WeightOrder {
             if lanes < panel {
                 packed.fill(0.0);
             }
-            self.each(group, first, lanes, 0..self.channels, |place, lane, weight| packed[place * panel + lane] = weights[weight]);
+            if !self.has_all_taps() {
+                self.each(group, first, lanes, |place, lane, weight| packed[place * panel + lane] = weights[weight]);
+                return;
+            }
+            let taps = self.rows.count * self.cols.count;
+            for from in (0..self.channels).step_by(BLOCK) {
+                let channels = from..(from + BLOCK).min(self.channels);
+                let block = self.block(panel, group, first, 0..taps, channels, self.channels * panel);
+                block.pack(weights, &mut packed[from * panel..]);
+            }
         };
         if packed.len() < SMALL {
             packed.chunks_exact_mut(length).enumerate().for_each(|(index, packed)| work(index, packed));
@@ -109,7 +118,7 @@ impl WeightOrder {
                 }
                 (start.cast_const(), length)
             };
-            let block = self.sum_block(panel, group, first, 0..taps, channels, self.channels * panel);
+            let block = self.block(panel, group, first, 0..taps, channels, self.channels * panel);
             // SAFETY: as above; the weights of these filters and channels, whose length was checked, are this piece's own.
             unsafe { block.add(sums.0, sums.1, weights.pointer()) };
         };
@@ -117,18 +126,10 @@ impl WeightOrder {
         if partials * total < SMALL { (0..pieces).for_each(work) } else { threads.run(pieces, work) }
     }
 
-    /// Some taps and channels of one panel, for sums whose taps are `tap_step` numbers apart. Only for weights whose
-    /// taps all take part, in their order.
-    pub fn sum_block(
-        &self,
-        panel: usize,
-        group: usize,
-        first: usize,
-        taps: Range<usize>,
-        channels: Range<usize>,
-        tap_step: usize,
-    ) -> SumBlock {
-        SumBlock {
+    /// Some taps and channels of one panel, whose taps are `tap_step` numbers apart in packed order. Only for weights
+    /// whose taps all take part, in their order.
+    pub fn block(&self, panel: usize, group: usize, first: usize, taps: Range<usize>, channels: Range<usize>, tap_step: usize) -> Block {
+        Block {
             panel,
             tap_step,
             taps: taps.len(),
@@ -140,13 +141,18 @@ impl WeightOrder {
         }
     }
 
-    /// Calls `visit(place, lane, weight)` for every weight of these lanes and channels of one panel.
+    /// Whether all taps of the kernel take part, in their order.
+    fn has_all_taps(&self) -> bool {
+        self.rows.first + self.cols.first == 0 && self.rows.step == 1 && self.cols.step == 1 && self.cols.count == self.row_step
+    }
+
+    /// Calls `visit(place, lane, weight)` for every weight of these lanes of one panel.
     #[inline(always)]
-    fn each(&self, group: usize, first: usize, lanes: usize, channels: Range<usize>, mut visit: impl FnMut(usize, usize, usize)) {
+    fn each(&self, group: usize, first: usize, lanes: usize, mut visit: impl FnMut(usize, usize, usize)) {
         let start = group * self.group_step + first * self.filter_step;
-        for block in channels.clone().step_by(BLOCK) {
+        for block in (0..self.channels).step_by(BLOCK) {
             for lane in 0..lanes {
-                for channel in block..(block + BLOCK).min(channels.end) {
+                for channel in block..(block + BLOCK).min(self.channels) {
                     let weight = start + lane * self.filter_step + channel * self.channel_step;
                     let mut place = channel;
                     for row in 0..self.rows.count {

@@ -7,6 +7,7 @@ mod kernel;
 mod run;
 mod weight;
 
+use super::direct::MAX_STRIDE;
 use super::direct::geometry::Problem;
 use super::{Algorithm, ConvShape, Epilogue, Pass};
 use crate::{Isa, Machine};
@@ -17,11 +18,13 @@ pub const fn algorithm() -> Algorithm<f32> {
 }
 
 fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
-    if shape.group_channels() == 1 && shape.group_filters() == 1 {
-        Ok(())
-    } else {
-        Err("not depthwise: a group has more than one channel or filter")
+    if shape.group_channels() > 1 || shape.group_filters() > 1 {
+        return Err("not depthwise: a group has more than one channel or filter");
     }
+    if shape.window().h.stride.max(shape.window().w.stride) > MAX_STRIDE {
+        return Err("a stride above 64 splits the gradient of the input into too many phases");
+    }
+    Ok(())
 }
 
 fn problem(shape: &ConvShape, pass: Pass) -> Problem {

@@ -21,7 +21,13 @@ pub const fn algorithm() -> Algorithm<f32> {
 /// Below this many channels an image is read row by row of the kernel.
 const FEW_CHANNELS: usize = 8;
 
-fn accepts(_: &ConvShape, _: Isa) -> Result<(), &'static str> {
+/// Largest stride, which bounds the number of phases of the gradient of the input.
+pub(super) const MAX_STRIDE: usize = 64;
+
+fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
+    if shape.window().h.stride.max(shape.window().w.stride) > MAX_STRIDE {
+        return Err("a stride above 64 splits the gradient of the input into too many phases");
+    }
     Ok(())
 }
 

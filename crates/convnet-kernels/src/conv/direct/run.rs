@@ -56,7 +56,7 @@ impl Cut {
         let pixels = problem.images * problem.h.outputs(0) * problem.w.outputs(0);
         let tiles = pixels.div_ceil(kernels.pixels);
 
-        let macs = taps.max(1) * problem.channels * panels * kernels.panel() * pixels;
+        let macs = product([taps.max(1), problem.channels, panels * kernels.panel(), pixels]);
         let wanted = (macs / PIECE_MACS).clamp(1, PIECES).div_ceil(problem.groups * phases);
         let together = (WEIGHT_BYTES / (block_taps * channels * kernels.panel() * 4)).clamp(1, panels);
         let panel_groups = panels.div_ceil(together).max(wanted.div_ceil(tiles).min(panels));
@@ -68,9 +68,14 @@ impl Cut {
             pixels: pixels_of_piece,
             blocks: pixels.div_ceil(pixels_of_piece),
             depth: [block_taps, channels],
-            small: macs * problem.groups * phases < PIECE_MACS,
+            small: product([macs, problem.groups, phases]) < PIECE_MACS,
         }
     }
+}
+
+/// The product, or the largest number there is.
+fn product<const N: usize>(factors: [usize; N]) -> usize {
+    factors.into_iter().fold(1, usize::saturating_mul)
 }
 
 /// Computes `y` from `x`; the packed weights hold the phases one after the other.

@@ -90,7 +90,7 @@ impl Plan {
 
         let (taps, channels) = (window.taps(), shape.group_channels());
         let panels = shape.group_filters().div_ceil(panel);
-        let macs = units * unit_pixels * taps * channels * panels * panel * shape.groups();
+        let macs = [units * unit_pixels, taps, channels, panels * panel, shape.groups()].into_iter().fold(1, usize::saturating_mul);
         let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
         let (mut tap_blocks, mut channel_blocks) = (1, 1);
         if padded.is_none() {
@@ -249,7 +249,7 @@ impl Piece<'_> {
         let tap_len = self.channels.len() * width;
         if self.plan.ranges == 1 {
             let order = Problem::forward(shape).weight_order(shape, [0, 0]);
-            let block = order.sum_block(width, self.group, self.panel * width, self.taps.clone(), self.channels.clone(), tap_len);
+            let block = order.block(width, self.group, self.panel * width, self.taps.clone(), self.channels.clone(), tap_len);
             // SAFETY: `Plan::run` checked the length of the weights; these filters, channels and taps are this piece's own.
             unsafe { block.add(sums.as_ptr(), sums.len(), self.results.pointer()) };
             return;
