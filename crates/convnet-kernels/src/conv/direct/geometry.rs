@@ -100,7 +100,7 @@ pub(crate) struct Problem {
 }
 
 /// Steps of an image whose pixels follow each other.
-fn dense(height: usize, width: usize, channels: usize, group: usize) -> Steps {
+pub(super) fn dense(height: usize, width: usize, channels: usize, group: usize) -> Steps {
     Steps { image: height * width * channels, row: width * channels, col: channels, group }
 }
 

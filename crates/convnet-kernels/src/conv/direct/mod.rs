@@ -5,6 +5,7 @@
 //! so that each kernel row is one tap of S·C numbers.
 
 pub(super) mod geometry;
+mod narrow;
 mod run;
 mod weight;
 
@@ -70,15 +71,19 @@ fn reading_of_weight(shape: &ConvShape, isa: Isa) -> Option<([usize; 2], bool)> 
     }
 }
 
-fn problem(shape: &ConvShape, pass: Pass) -> Problem {
-    if pass == Pass::BackwardInput { Problem::backward_input(shape) } else { Problem::forward(shape) }
+fn problem(shape: &ConvShape, isa: Isa, pass: Pass) -> Problem {
+    match pass {
+        Pass::BackwardInput if narrow::pays(shape, isa) => narrow::problem(shape),
+        Pass::BackwardInput => Problem::backward_input(shape),
+        _ => Problem::forward(shape),
+    }
 }
 
 fn packed_len(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {
     if pass == Pass::BackwardWeight {
         return 0;
     }
-    let (problem, panel) = (problem(shape, pass), Kernels::of(isa).panel());
+    let (problem, panel) = (problem(shape, isa, pass), Kernels::of(isa).panel());
     problem.phases().map(|phase| problem.weight_order(shape, phase).packed_len(panel)).sum()
 }
 
@@ -86,7 +91,11 @@ fn pack(machine: &Machine, shape: &ConvShape, pass: Pass, weights: &[f32], packe
     if pass == Pass::BackwardWeight {
         return;
     }
-    let (problem, panel) = (problem(shape, pass), Kernels::of(machine.isa).panel());
+    let panel = Kernels::of(machine.isa).panel();
+    if pass == Pass::BackwardInput && narrow::pays(shape, machine.isa) {
+        return narrow::pack(shape, panel, weights, packed);
+    }
+    let problem = problem(shape, machine.isa, pass);
     let mut rest = packed;
     for phase in problem.phases() {
         let order = problem.weight_order(shape, phase);
@@ -103,6 +112,7 @@ fn scratch_len(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {
             Reading::PaddedRows(size) => padded_len(size),
             _ => 0,
         },
+        Pass::BackwardInput if narrow::pays(shape, isa) => narrow::scratch_len(shape),
         Pass::BackwardInput => 0,
         Pass::BackwardWeight => {
             let reading = reading_of_weight(shape, isa);
@@ -154,7 +164,10 @@ fn copy_padded(machine: &Machine, shape: &ConvShape, [height, width]: [usize; 2]
     });
 }
 
-fn backward_input(machine: &Machine, shape: &ConvShape, dy: &[f32], packed: &[f32], dx: &mut [f32], _: &mut [f32]) {
+fn backward_input(machine: &Machine, shape: &ConvShape, dy: &[f32], packed: &[f32], dx: &mut [f32], scratch: &mut [f32]) {
+    if narrow::pays(shape, machine.isa) {
+        return narrow::backward_input(machine, shape, dy, packed, dx, scratch);
+    }
     run::run(machine, &Problem::backward_input(shape), dy, packed, &Epilogue::NONE, dx);
 }
 
