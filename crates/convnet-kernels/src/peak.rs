@@ -60,8 +60,8 @@ unsafe fn multiply_add_loop<V: Vector>(rounds: usize) {
         let (factor, term) = (V::load(factor.as_ptr()), V::load(term.as_ptr()));
         let mut sums = [V::load(first.as_ptr()); SUMS];
         for _ in 0..rounds {
-            for place in 0..SUMS {
-                sums[place] = sums[place].mul_add(factor, term);
+            for sum in &mut sums {
+                *sum = sum.mul_add(factor, term);
             }
         }
         let mut total = V::zero();

@@ -73,10 +73,10 @@ impl ConvShape {
         if n == 0 || c == 0 || h == 0 || w == 0 || k == 0 || groups == 0 {
             return Err(format!("every size must be at least 1: batch {n}, input {c}x{h}x{w}, {k} filters, {groups} groups"));
         }
-        if c % groups != 0 {
+        if !c.is_multiple_of(groups) {
             return Err(format!("{c} input channels cannot be split into {groups} groups"));
         }
-        if k % groups != 0 {
+        if !k.is_multiple_of(groups) {
             return Err(format!("{k} filters cannot be split into {groups} groups"));
         }
         let (oh, ow) = window.output(h, w, Rounding::Floor)?;
@@ -261,6 +261,7 @@ impl<T> Epilogue<'_, T> {
 }
 
 /// One way to compute all three passes of a convolution.
+#[allow(clippy::type_complexity)]
 pub struct Algorithm<T: 'static> {
     /// The name in reports.
     pub name: &'static str,

@@ -6,6 +6,9 @@
 //! so that neither port has to wait for the other. Which numbers a pixel reads is told by a pointer for each tap
 //! (an *indirect* product): padding is a pointer to zeros, and no image is ever copied into columns.
 
+// Loops over constant ranges are what the compiler unrolls into registers.
+#![allow(clippy::needless_range_loop)]
+
 use crate::isa::vector::Vector;
 
 /// What [`tile`] reads and writes.

@@ -26,7 +26,7 @@ impl Random {
     }
 
     /// A number of `low..=high`.
-    pub fn from_to(&mut self, low: usize, high: usize) -> usize {
+    pub fn within(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
@@ -43,7 +43,7 @@ fn random_axis(random: &mut Random) -> Axis {
     let (pad_before, pad_after) = match random.below(4) {
         0 => (0, 0),
         1 => (size / 2, size / 2),
-        _ => (random.from_to(0, size), random.from_to(0, size)),
+        _ => (random.within(0, size), random.within(0, size)),
     };
     Axis { size, stride, pad_before, pad_after, dilation }
 }
@@ -54,20 +54,20 @@ pub fn random_shape(random: &mut Random, macs: u64) -> ConvShape {
         let h = random_axis(random);
         let w = if random.below(3) == 0 { random_axis(random) } else { h };
         let (groups, group_channels, group_filters) = match random.below(8) {
-            0 => (random.from_to(2, 4), random.from_to(1, 9), random.from_to(1, 20)),
-            1 => (random.from_to(1, 70), 1, 1),
-            2 => (random.from_to(2, 20), 1, random.from_to(2, 4)),
-            3 => (1, [1, 2, 3, 4][random.below(4)], random.from_to(1, 70)),
-            4 => (1, random.from_to(30, 300), random.from_to(1, 70)),
-            5 => (1, random.from_to(1, 40), random.from_to(1, 3)),
-            _ => (1, random.from_to(1, 40), random.from_to(1, 70)),
+            0 => (random.within(2, 4), random.within(1, 9), random.within(1, 20)),
+            1 => (random.within(1, 70), 1, 1),
+            2 => (random.within(2, 20), 1, random.within(2, 4)),
+            3 => (1, [1, 2, 3, 4][random.below(4)], random.within(1, 70)),
+            4 => (1, random.within(30, 300), random.within(1, 70)),
+            5 => (1, random.within(1, 40), random.within(1, 3)),
+            _ => (1, random.within(1, 40), random.within(1, 70)),
         };
         let size = match random.below(6) {
             0 => [1, 1],
-            1 => [random.from_to(1, 4), random.from_to(1, 4)],
-            _ => [random.from_to(3, 17), random.from_to(3, 17)],
+            1 => [random.within(1, 4), random.within(1, 4)],
+            _ => [random.within(3, 17), random.within(3, 17)],
         };
-        let n = random.from_to(1, 5);
+        let n = random.within(1, 5);
         let shape = ConvShape::new(n, groups * group_channels, size, groups * group_filters, Window { h, w }, groups);
         if let Ok(shape) = shape
             && shape.macs() <= macs

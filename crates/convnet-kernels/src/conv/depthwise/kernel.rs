@@ -1,5 +1,8 @@
 //! The inner loops of depthwise convolution: vectors run over channels, a few pixels share each load of a weight.
 
+// Loops over constant ranges are what the compiler unrolls into registers.
+#![allow(clippy::needless_range_loop)]
+
 use crate::Isa;
 use crate::isa::portable::F32x4;
 use crate::isa::vector::Vector;

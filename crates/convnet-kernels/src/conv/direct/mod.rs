@@ -19,7 +19,9 @@ pub const fn algorithm() -> Algorithm<f32> {
     Algorithm { name: "direct", accepts, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
-/// Below this many channels an image is read row by row of the kernel.
+/// Numbers that one piece of work copies.
+const COPY_NUMBERS: usize = 1 << 14;
+/// Up to this many channels an image is read kernel row by kernel row.
 const FEW_CHANNELS: usize = 8;
 
 /// Largest stride, which bounds the number of phases of the gradient of the input.
@@ -54,7 +56,11 @@ fn reading(shape: &ConvShape) -> Reading {
     let height = (shape.oh() - 1) * h.stride + (h.size - 1) * h.dilation + 1;
     let width = (shape.ow() - 1) * w.stride + w.size;
     // The copy pays only while it is of the size of the image.
-    if height * width > 4 * (shape.h() + h.size) * (shape.w() + w.size) { Reading::Taps } else { Reading::PaddedRows([height, width]) }
+    if height.saturating_mul(width) > (shape.h() + h.size).saturating_mul(4 * (shape.w() + w.size)) {
+        Reading::Taps
+    } else {
+        Reading::PaddedRows([height, width])
+    }
 }
 
 /// The size of the image in which all taps of all outputs are inside, if the gradient of the weights reads it so, and
@@ -146,19 +152,19 @@ fn copy_padded(machine: &Machine, shape: &ConvShape, [height, width]: [usize; 2]
     let padded = &mut padded[..shape.n() * height * width * shape.c()];
     let (top, left) = (shape.window().h.pad_before, shape.window().w.pad_before * shape.c());
     let row_len = width * shape.c();
-    machine.threads.chunks_mut(padded, height * row_len, |image, padded| {
-        for (row, padded) in padded.chunks_exact_mut(row_len).enumerate() {
-            let inside = row >= top && row - top < shape.h();
-            if !inside {
+    let rows_of_piece = COPY_NUMBERS.div_ceil(row_len);
+    machine.threads.chunks_mut(padded, rows_of_piece * row_len, |piece, padded| {
+        for (number, padded) in padded.chunks_exact_mut(row_len).enumerate() {
+            let (image, row) = ((piece * rows_of_piece + number) / height, (piece * rows_of_piece + number) % height);
+            if row < top || row - top >= shape.h() {
                 padded.fill(0.0);
                 continue;
             }
             let start = (image * shape.h() + row - top) * shape.w() * shape.c();
-            let count = (shape.w() * shape.c()).min(row_len - left.min(row_len));
             let (before, rest) = padded.split_at_mut(left.min(row_len));
-            let (middle, after) = rest.split_at_mut(count);
+            let (middle, after) = rest.split_at_mut((shape.w() * shape.c()).min(rest.len()));
             before.fill(0.0);
-            middle.copy_from_slice(&x[start..start + count]);
+            middle.copy_from_slice(&x[start..start + middle.len()]);
             after.fill(0.0);
         }
     });

@@ -244,7 +244,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
                 let end = from + (tile + 1) * (to - from) / tiles;
                 self.locate(begin, end);
                 self.list(tap_range, first);
-                if problem.input.col * 4 % CONFLICT_BYTES == 0 && self.taps == 1 && self.pixels.count > 8 {
+                if (problem.input.col * 4).is_multiple_of(CONFLICT_BYTES) && self.taps == 1 && self.pixels.count > 8 {
                     self.copy(channels);
                 }
                 self.multiply(channels, block > 0, last);
@@ -323,15 +323,15 @@ impl<'a, const L: usize> Tiles<'a, L> {
             let mut seen = self.pixels.inner.is_some();
             if let Some(start) = self.pixels.inner {
                 let first = x.wrapping_offset(start + offset);
-                for p in 0..L {
-                    list[p] = first.wrapping_add(p * w.step() * input.col);
+                for (p, pointer) in list.iter_mut().enumerate() {
+                    *pointer = first.wrapping_add(p * w.step() * input.col);
                 }
             } else {
-                for p in 0..L {
+                for (p, pointer) in list.iter_mut().enumerate() {
                     // A negative position becomes a large one.
                     let inside = ((self.pixels.row[p] + dy) as usize) < h.input && ((self.pixels.col[p] + dx) as usize) < w.input;
                     seen |= inside;
-                    list[p] = if inside { x.wrapping_offset(self.pixels.input[p] + offset) } else { zeros };
+                    *pointer = if inside { x.wrapping_offset(self.pixels.input[p] + offset) } else { zeros };
                 }
             }
             if seen {

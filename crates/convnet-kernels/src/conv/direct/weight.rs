@@ -85,7 +85,7 @@ impl Plan {
             Walk::Flat(_) => (shape.n() * shape.oh() * shape.ow(), 1),
             _ => (shape.n() * shape.oh(), shape.ow()),
         };
-        let most = if unit_pixels == 1 { usize::MAX } else { MAX_ROWS };
+        let most = if matches!(walk, Walk::Flat(_)) { usize::MAX } else { MAX_ROWS };
         let chunk = (COPIES / panel / unit_pixels).clamp(1, most).min(units);
 
         let (taps, channels) = (window.taps(), shape.group_channels());
