@@ -17,7 +17,7 @@ const MOST_NAMES_BYTES: u64 = 16 << 20;
 /// The most bytes of a file before its values.
 const MOST_HEADER_BYTES: u64 = 1024;
 
-/// Whether the folder has one of the files.
+/// Whether a folder has IDX files under upstream's names, so that [`Dataset::open`] takes it for such a folder.
 pub fn is_one(folder: &Path) -> bool {
     STEMS.iter().any(|stem| find(folder, stem).is_some())
 }

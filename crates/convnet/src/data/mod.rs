@@ -28,8 +28,8 @@ mod split;
 pub use augment::{Augmentation, Fill, SampleAddress};
 pub use batches::Batches;
 pub use decode::read_image;
-pub use normalise::Normalisation;
 pub use idx_folder::is_one as is_idx_folder;
+pub use normalise::Normalisation;
 pub use split::Split;
 
 /// Images for training and for testing, all of one size, and the names of their classes.
