@@ -23,6 +23,7 @@ pub mod peak;
 pub mod pool;
 pub mod real;
 pub mod threads;
+pub mod update;
 pub mod window;
 
 pub use isa::{Isa, Machine};
