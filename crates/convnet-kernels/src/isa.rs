@@ -146,7 +146,7 @@ impl Machine {
 
 /// Compiles a function body once for each instruction set and picks one by the [`Isa`] it is given.
 ///
-/// ```ignore
+/// ```text
 /// per_isa! {
 ///     /// y ← max(x, 0)
 ///     pub fn relu<T: Real>(x: &[T], y: &mut [T]) { … }
