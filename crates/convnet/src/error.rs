@@ -30,6 +30,9 @@ pub enum Error {
     /// An argument of a call or of the command line cannot be used.
     #[error("{0}")]
     Argument(String),
+    /// The work was begun as asked and did not succeed, such as a training whose loss became infinite.
+    #[error("{0}")]
+    Failed(String),
     /// The operating system refused.
     #[error("{}: {action}: {source}", path.display())]
     Io {

@@ -4,7 +4,14 @@
 //! [`Tensor`](tensor::Tensor) is what flows. Errors happen while building; a built plan cannot fail.
 #![forbid(unsafe_code)]
 
+pub mod bench;
+pub mod check;
+pub mod data;
 pub mod error;
+mod file;
+pub mod look;
+pub mod model;
+pub mod train;
 pub mod initialise;
 pub mod layer;
 pub mod loss;
@@ -14,5 +21,6 @@ pub mod plan;
 pub mod random;
 pub mod shape;
 pub mod tensor;
+pub mod zoo;
 
 pub use error::{Error, Result};

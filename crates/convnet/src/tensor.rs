@@ -13,7 +13,7 @@ use crate::shape::{Shape, sizes_text};
 /// assert_eq!(tensor.values()[3], 4.0);
 /// # Ok::<(), convnet::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Tensor<T = f32> {
     sizes: Vec<usize>,
     values: Vec<T>,

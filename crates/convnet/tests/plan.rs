@@ -140,6 +140,22 @@ fn a_batch_norm_folded_into_its_convolution_changes_nothing_but_rounding() {
 }
 
 #[test]
+fn the_statistics_of_a_batch_outlive_its_backward_pass() {
+    let network = normalised_graph();
+    let parameters = random_parameters::<f32>(&network);
+    let mut plan = Plan::<f32>::new(&network, 4, Purpose::Train, &machine(1)).unwrap();
+    let images: Vec<f32> = noise(plan.input_shape().count(), 1);
+    let direction: Vec<f32> = noise(plan.output_shape().count(), 2);
+    plan.forward(&parameters, &images, 0);
+    let (mut before, mut after) = (parameters.clone(), parameters.clone());
+    plan.update_buffers(&network, &mut before);
+    plan.backward(&parameters, &direction);
+    plan.update_buffers(&network, &mut after);
+    assert_eq!(before.list(), after.list());
+    assert_ne!(before.list(), parameters.list());
+}
+
+#[test]
 fn a_plan_sees_that_parameters_have_changed() {
     let network = normalised_graph();
     let mut parameters = random_parameters::<f32>(&network);

@@ -10,7 +10,7 @@ use super::schedule::{Readers, Step, parameters_of, steps};
 use super::{PlanBytes, Purpose};
 use crate::error::{Error, Result};
 use crate::layer::{LayerRules, Memory, Role, Use};
-use crate::network::{Network, NodeId};
+use crate::network::{Network, Node, NodeId};
 use crate::shape::Shape;
 
 /// Where the gradient that a step writes for one of its inputs goes.
@@ -184,7 +184,7 @@ impl Drawing<'_> {
                 (memory.keeps_inputs, memory.keeps_output) = (false, false);
             }
             let in_place = self.place_values(&step, &memory, moment);
-            buffers.push(self.place_work(&memory, moment));
+            buffers.push(self.place_work(node, &memory, moment));
             let saved_indices = indices..indices + memory.saved_indices;
             indices = saved_indices.end;
             let weights = prepared..prepared + memory.prepared + folded_length(self.network, &step);
@@ -252,8 +252,11 @@ impl Drawing<'_> {
         over.is_some()
     }
 
-    fn place_work(&mut self, memory: &Memory, moment: usize) -> StepBuffers {
+    fn place_work(&mut self, node: &Node, memory: &Memory, moment: usize) -> StepBuffers {
         let backward_moment = 2 * self.loss - moment;
+        // The statistics of a batch are folded into the buffers when the whole step is done.
+        let has_buffers = node.parameters().iter().any(|spec| spec.role == Role::Buffer);
+        let saved_until = if has_buffers { 2 * self.loss } else { backward_moment };
         let mut add = |length: usize, from: usize, to: usize| {
             (length > 0).then(|| {
                 let buffer = self.lives.add(length, from);
@@ -262,7 +265,7 @@ impl Drawing<'_> {
             })
         };
         StepBuffers {
-            saved: add(memory.saved, moment, backward_moment),
+            saved: add(memory.saved, moment, saved_until),
             forward_scratch: add(memory.forward_scratch, moment, moment),
             backward_scratch: add(memory.backward_scratch, backward_moment, backward_moment),
             temporaries: Vec::new(),

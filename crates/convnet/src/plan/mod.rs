@@ -21,7 +21,7 @@ use convnet_kernels::{Machine, Real};
 
 use crate::error::{Error, Result};
 use crate::layer::Role;
-use crate::network::{Network, NodeId, Parameters};
+use crate::network::{MemoryUse, Network, NodeId, Parameters, Summary};
 use crate::shape::Shape;
 use crate::tensor::{Tensor, from_channels_last};
 
@@ -62,6 +62,26 @@ impl PlanBytes {
     pub fn of<T: Real>(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
         Ok(Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.isa)?.bytes::<T>())
     }
+}
+
+/// The sizes of a network with the memory that plans for this machine take, at a batch and with an optimiser that keeps
+/// `slots` numbers for each parameter.
+///
+/// # Errors
+/// The batch is zero or too large to address.
+pub fn summary(network: &Network, batch: usize, machine: &Machine, slots: usize) -> Result<Summary> {
+    let (infer, train) = (PlanBytes::of::<f32>(network, batch, Purpose::Infer, machine)?, PlanBytes::of::<f32>(network, batch, Purpose::Train, machine)?);
+    let size = std::mem::size_of::<f32>() as u64;
+    let values: u64 = network.parameters().map(|(_, spec)| spec.count() as u64).sum();
+    let trained: u64 = network.parameters().filter(|(_, spec)| spec.role != Role::Buffer).map(|(_, spec)| spec.count() as u64).sum();
+    let memory = |bytes: PlanBytes, optimizer: u64| MemoryUse {
+        parameters: values * size,
+        prepared: bytes.prepared,
+        gradients: bytes.gradients,
+        optimizer,
+        activations: bytes.arena,
+    };
+    Ok(network.summary_for(batch).with_memory(memory(infer, 0), memory(train, trained * slots as u64 * size)))
 }
 
 /// A network ready to run. See the [module](self).

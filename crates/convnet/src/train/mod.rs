@@ -16,7 +16,7 @@
 
 mod checkpoint;
 mod metrics;
-pub mod report;
+mod page;
 mod run_folder;
 mod settings;
 mod state;

@@ -6,7 +6,7 @@ use crate::data::Augmentation;
 use crate::error::{Error, Result};
 use crate::initialise::Initialisation;
 use crate::loss::Loss;
-use crate::optim::{Optimizer, Schedule};
+use crate::optim::{Anneal, Optimizer, Schedule, ScheduleKind};
 
 /// The settings of a training. With the network, the data and the program they fix its result to the bit; the number of
 /// threads is not among them because it changes nothing.
@@ -41,7 +41,44 @@ pub struct Settings {
     pub augmentation: Augmentation,
 }
 
+impl Default for Settings {
+    /// The recipe for small images: Nesterov momentum, one cycle of the learning rate, shifts and flips.
+    fn default() -> Self {
+        Self {
+            epochs: 12,
+            batch: 50,
+            seed: 0,
+            learning_rate: Self::usual_rate(&Optimizer::default()),
+            weight_decay: Self::usual_decay(&Optimizer::default()),
+            clip: None,
+            evaluate_every: 1,
+            log_every: 10,
+            initialisation: Initialisation::default(),
+            optimizer: Optimizer::default(),
+            schedule: Schedule { kind: ScheduleKind::OneCycle { peak: 0.25, start: 0.1, end: 0.001, anneal: Anneal::Linear }, warmup: 0.0 },
+            loss: Loss::CrossEntropy { smoothing: 0.1, weights: None },
+            augmentation: Augmentation { shift: 2, flip: true, ..Augmentation::default() },
+        }
+    }
+}
+
 impl Settings {
+    /// A learning rate that usually works for an optimiser.
+    pub fn usual_rate(optimizer: &Optimizer) -> f64 {
+        match optimizer {
+            Optimizer::Sgd { .. } => 0.05,
+            Optimizer::AdamW { .. } => 0.002,
+        }
+    }
+
+    /// A weight decay that usually works for an optimiser.
+    pub fn usual_decay(optimizer: &Optimizer) -> f64 {
+        match optimizer {
+            Optimizer::Sgd { .. } => 5e-4,
+            Optimizer::AdamW { .. } => 0.05,
+        }
+    }
+
     /// Refuses settings that no training can have.
     ///
     /// # Errors

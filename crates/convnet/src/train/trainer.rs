@@ -213,7 +213,8 @@ impl<'a> Trainer<'a> {
             settings: self.settings.clone(),
         };
         let normalisation = Normalisation::of(&data.train);
-        let mut batches = Batches::training(&data.train, self.settings.batch, self.settings.seed, &normalisation, &self.settings.augmentation)?;
+        let augmentation = self.settings.augmentation.clone();
+        let mut batches = Batches::training(&data.train, self.settings.batch, self.settings.seed, &normalisation, &augmentation)?;
         let classifier = Classifier::new(&self.network, &data.classes, &normalisation, self.settings.batch, &machine)?;
         let plan = Plan::new(&self.network, self.settings.batch, Purpose::Train, &machine)?;
         let (state, folder, records) = self.begin(&record)?;
@@ -424,7 +425,7 @@ impl Training<'_, '_> {
             Some(folder) if folder.last().exists() => format!(" The last checkpoint is untouched: {}.", folder.last().display()),
             _ => String::new(),
         };
-        Error::Argument(format!(
+        Error::Failed(format!(
             "the loss became {loss} at step {} (learning rate {learning_rate:.3e}, images {}, …); the first value that is not finite is {layer}. \
              Use a smaller --lr or --clip 1.{kept}",
             step + 1,

@@ -1,0 +1,106 @@
+//! `convnet explain`: one number as arithmetic.
+
+use std::process::ExitCode;
+
+use convnet::data::{Dataset, read_image};
+use convnet::look::{Explanation, Inspector, Term, explain};
+use convnet::model::Model;
+use convnet::{Error, Result};
+
+use crate::arguments::ExplainArguments;
+use crate::output::Output;
+
+/// Rows and columns of the image beyond which the patch is not printed.
+const PRINTED_PATCH: usize = 16;
+
+pub fn run(arguments: &ExplainArguments, output: &Output) -> Result<ExitCode> {
+    let model = Model::load(&arguments.model)?;
+    let image = image(&arguments.image, &model)?;
+    let inspector = Inspector::new(&model, &image)?;
+    let explanation = explain(&inspector, &arguments.layer, arguments.at)?;
+    output.json(&explanation)?;
+    output.result(text(&explanation, arguments.terms))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn image(argument: &str, model: &Model) -> Result<Vec<u8>> {
+    let Some(number) = argument.strip_prefix("test:") else { return read_image(argument, model.image_size()) };
+    let data = Dataset::embedded();
+    let number = number.parse::<usize>().ok().filter(|number| *number < data.test.len());
+    let number =
+        number.ok_or_else(|| Error::Argument(format!("'{argument}' is no test image; they are test:0 to test:{}", data.test.len() - 1)))?;
+    Ok(data.test.image(number).to_vec())
+}
+
+fn text(explanation: &Explanation, most: usize) -> String {
+    let [k, y, x] = explanation.at;
+    let mut text = format!(
+        "{} ({}), channel {k}, row {y}, column {x} = {:.6}\n{}\n",
+        explanation.layer, explanation.text, explanation.output, explanation.rule
+    );
+    text += &terms(explanation, most);
+    if explanation.choice.is_none() && explanation.terms.len() > 1 {
+        text += &format!("\nsum of {} products: {:.6}", explanation.terms.len(), explanation.sum);
+    }
+    for factor in &explanation.factors {
+        text += &format!("\n{}: {:.6}", factor.name, factor.value);
+    }
+    text += &format!("\nresult: {:.6} (in f64; the network computed {:.6} in f32)", explanation.recomputed, explanation.output);
+    if let Some(choice) = &explanation.choice {
+        let [c, row, column] = choice.at;
+        text += &format!(
+            "\nthe switch: channel {c}, row {row}, column {column} with {:.6}; the gradient goes there and nowhere else",
+            choice.value
+        );
+        if choice.ties > 0 {
+            text += &format!(" ({} other places have the same number; the first counts)", choice.ties);
+        }
+    }
+    text += &format!(
+        "\nit depends on rows {} to {}, columns {} to {} of the image",
+        explanation.rows.start,
+        explanation.rows.end.saturating_sub(1),
+        explanation.columns.start,
+        explanation.columns.end.saturating_sub(1)
+    );
+    text + &patch(explanation)
+}
+
+/// The terms: those in their places if they are few, the largest products otherwise.
+fn terms(explanation: &Explanation, most: usize) -> String {
+    let mut shown: Vec<&Term> = explanation.terms.iter().collect();
+    let mut text = String::new();
+    if shown.len() > most {
+        shown.sort_by(|a, b| b.product.abs().total_cmp(&a.product.abs()));
+        shown.truncate(most);
+        text += &format!("the {most} largest of {} products (--terms prints more):\n", explanation.terms.len());
+    }
+    text += "  from                 channel   row   col         input        weight       product";
+    for term in shown {
+        let [c, row, column] = term.at;
+        let padding = if term.padding { "  padding" } else { "" };
+        text += &format!(
+            "\n  {:<20} {c:>7} {row:>5} {column:>5} {:>13.6} {:>13.6} {:>13.6}{padding}",
+            term.from, term.input, term.weight, term.product
+        );
+    }
+    text
+}
+
+fn patch(explanation: &Explanation) -> String {
+    let [channels, rows, columns] = explanation.patch.sizes() else { return String::new() };
+    if *rows > PRINTED_PATCH || *columns > PRINTED_PATCH {
+        return String::new();
+    }
+    let mut text = String::from("\nthe normalised image there:");
+    for (channel, plane) in explanation.patch.values().chunks_exact((rows * columns).max(1)).enumerate() {
+        if *channels > 1 {
+            text += &format!("\n  channel {channel}");
+        }
+        for row in plane.chunks_exact((*columns).max(1)) {
+            text += "\n ";
+            row.iter().for_each(|value| text += &format!("{value:>7.2}"));
+        }
+    }
+    text
+}

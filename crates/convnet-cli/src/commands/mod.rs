@@ -1,0 +1,9 @@
+//! One file for each command.
+
+pub mod bench;
+pub mod check;
+pub mod eval;
+pub mod explain;
+pub mod predict;
+pub mod summary;
+pub mod train;

@@ -1,0 +1,68 @@
+//! Every activation of a model for one image.
+
+use convnet_kernels::Machine;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::network::NodeId;
+use crate::plan::{Plan, Purpose};
+use crate::tensor::Tensor;
+
+/// A model that has seen one image, with every activation kept.
+///
+/// ```no_run
+/// use convnet::{look::Inspector, model::Model};
+///
+/// let model = Model::load("runs/1")?;
+/// let image = convnet::data::read_image("shirt.png", model.image_size())?;
+/// let maps = Inspector::new(&model, &image)?.activation("conv1")?; // [K, H, W]
+/// # Ok::<(), convnet::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Inspector<'a> {
+    model: &'a Model,
+    plan: Plan,
+}
+
+impl<'a> Inspector<'a> {
+    /// Shows the model an image: bytes 0 to 255, C×H×W, of the size that the network takes.
+    ///
+    /// # Errors
+    /// The image has another size.
+    pub fn new(model: &'a Model, image: &[u8]) -> Result<Self> {
+        let shape = model.network().input_shape();
+        if image.len() != shape.image() {
+            let size = crate::shape::sizes_text(&shape.chw());
+            return Err(Error::Argument(format!("the network takes images of {size}, {} bytes, but one of {} was given", shape.image(), image.len())));
+        }
+        let machine = Machine::detect().map_err(Error::Argument)?;
+        let mut plan = Plan::new(model.network(), 1, Purpose::Inspect, &machine)?;
+        let mut values = vec![0.0; image.len()];
+        model.normalisation().apply(image, &mut values);
+        plan.forward(model.parameters(), &values, 0);
+        Ok(Self { model, plan })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        self.model
+    }
+
+    /// The output of a layer by its name, C×H×W.
+    ///
+    /// # Errors
+    /// There is no such layer; the message lists those there are.
+    pub fn activation(&self, layer: &str) -> Result<Tensor> {
+        self.value(self.model.network().find(layer)?)
+    }
+
+    /// Any value of the network, C×H×W: the normalised image is [`NodeId::IMAGE`].
+    ///
+    /// # Errors
+    /// The network has no such value.
+    pub fn value(&self, id: NodeId) -> Result<Tensor> {
+        let value = self.plan.activation(id).ok_or_else(|| Error::Argument(format!("the network has no value {id}")))?;
+        let shape = value.shape()?;
+        Tensor::new(shape.chw().to_vec(), value.into_values())
+    }
+}
