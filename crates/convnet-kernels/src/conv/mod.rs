@@ -5,7 +5,7 @@
 //! ```
 //!
 //! This is cross-correlation: the kernel is not flipped. Positions in the padding count as zero. With G groups, filter k
-//! sees only the C/G channels of its own group. [`reference`] is this definition as loops, three passes on one screen;
+//! sees only the C/G channels of its own group. [`mod@reference`] is this definition as loops, three passes on one screen;
 //! everything else in this folder says the same, faster.
 
 use std::fmt;
