@@ -23,4 +23,5 @@ pub mod shape;
 pub mod tensor;
 pub mod zoo;
 
+pub use convnet_kernels::{Isa, Machine, Real, Threads};
 pub use error::{Error, Result};

@@ -1,0 +1,173 @@
+//! Training can be repeated, stopped and resumed to the bit, learns, and fails with a clear word.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use convnet::data::{Augmentation, Dataset, Split};
+use convnet::network::Network;
+use convnet::optim::Optimizer;
+use convnet::train::{Event, Record, Run, Settings, Trainer, read_metrics};
+use convnet::{Isa, Machine, Result};
+
+/// A network with all that could go wrong with repeating: batch statistics, dropout, a residual, a flatten.
+const TEXT: &str = "
+    input 1x28x28
+    conv 6 3x3 stride 2 pad 1 no bias -> bn -> relu
+    add( conv 6 3x3 pad 1 -> bn | identity ) -> relu -> maxpool 2
+    dropout 0.3 -> flatten -> fc 10";
+
+/// The first images of the embedded ones.
+fn few(train: usize, test: usize) -> Dataset {
+    let all = Dataset::embedded();
+    let take = |split: &Split, count: usize| {
+        Split::new(split.size(), split.pixels()[..count * split.image_bytes()].to_vec(), split.labels()[..count].to_vec()).unwrap()
+    };
+    Dataset::new(take(&all.train, train), take(&all.test, test), all.classes.clone()).unwrap()
+}
+
+fn settings(optimizer: Optimizer) -> Settings {
+    Settings {
+        epochs: 3,
+        batch: 20,
+        seed: 5,
+        optimizer,
+        learning_rate: Settings::usual_rate(&optimizer),
+        log_every: 1,
+        augmentation: Augmentation { shift: 2, flip: true, erase: 0.5, ..Augmentation::default() },
+        ..Settings::default()
+    }
+}
+
+fn trainer<'a>(optimizer: Optimizer, threads: usize) -> Trainer<'a> {
+    let network = Network::parse(TEXT).unwrap();
+    Trainer::new(&network).settings(settings(optimizer)).machine(Machine::new(Isa::detect(), threads))
+}
+
+/// Every bit of every parameter.
+fn bits(run: &Run) -> Vec<u32> {
+    run.model.parameters().list().iter().flat_map(|parameter| parameter.tensor.values()).map(|value| value.to_bits()).collect()
+}
+
+/// What was recorded, without the times.
+fn losses(records: &[Record]) -> Vec<String> {
+    let text = |record: &Record| match record {
+        Record::Step(step) => format!("step {} {} {:x}", step.epoch, step.step, step.loss.to_bits()),
+        Record::Epoch(epoch) => format!("epoch {} {:x} {:?}", epoch.epoch, epoch.train.loss.to_bits(), epoch.test),
+    };
+    records.iter().map(text).collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_with_any_number_of_threads() {
+    let data = few(120, 40);
+    for optimizer in [Optimizer::nesterov(), Optimizer::adamw()] {
+        let one = trainer(optimizer, 1).fit(&data).unwrap();
+        for threads in [2, 3, 8] {
+            let other = trainer(optimizer, threads).fit(&data).unwrap();
+            assert!(bits(&other) == bits(&one), "{optimizer}, {threads} threads");
+            assert_eq!(losses(&other.records), losses(&one.records));
+        }
+        let network = Network::parse(TEXT).unwrap();
+        let reseeded = Trainer::new(&network).settings(settings(optimizer)).seed(6).fit(&data).unwrap();
+        assert!(bits(&reseeded) != bits(&one), "another seed gives other weights");
+    }
+}
+
+/// Trains in a folder and stops after so many steps.
+fn stopped(folder: &Path, data: &Dataset, optimizer: Optimizer, after: usize) -> Result<Run> {
+    let stop = Arc::new(AtomicBool::new(after == 0));
+    let flag = Arc::clone(&stop);
+    let observe = move |event: Event<'_>| {
+        if let Event::Step { record, .. } = event
+            && record.step == after
+        {
+            flag.store(true, Ordering::Relaxed);
+        }
+    };
+    trainer(optimizer, 2).folder(folder).stop_flag(stop).observer(observe).fit(data)
+}
+
+#[test]
+fn a_training_stopped_at_any_step_and_resumed_equals_one_that_was_not() {
+    let data = few(80, 30);
+    for optimizer in [Optimizer::nesterov(), Optimizer::adamw()] {
+        let whole_folder = tempfile::tempdir().unwrap();
+        let whole = stopped(&whole_folder.path().join("run"), &data, optimizer, usize::MAX).unwrap();
+        assert!(whole.finished && whole.steps == 12);
+        for after in 0..=12 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("run");
+            let half = stopped(&path, &data, optimizer, after).unwrap();
+            assert_eq!(half.steps, after);
+            // The fingerprint of the data and the network are those of the folder; the machine is another.
+            let rest = Trainer::resume(&path).unwrap().machine(Machine::new(Isa::detect(), 3)).fit(&data).unwrap();
+            assert!(rest.finished && bits(&rest) == bits(&whole), "{optimizer}, stopped after step {after}");
+            assert_eq!(losses(&rest.records), losses(&whole.records), "stopped after step {after}");
+            assert_eq!(losses(&read_metrics(&path.join("metrics.jsonl")).unwrap()), losses(&whole.records));
+        }
+    }
+}
+
+#[test]
+fn a_small_network_learns_32_images_by_heart() {
+    let data = few(32, 32);
+    let network = Network::parse("input 1x28x28 -> conv 16 3x3 stride 2 pad 1 -> relu -> conv 32 3x3 stride 2 pad 1 -> relu -> flatten -> fc 10").unwrap();
+    let plain = Settings { epochs: 60, batch: 16, augmentation: Augmentation::default(), ..Settings::default() };
+    let run = Trainer::new(&network).settings(Settings { evaluate_every: 60, ..plain }).fit(&data).unwrap();
+    let last = *run.epochs().last().unwrap();
+    assert_eq!(last.train.accuracy, 1.0, "{last:?}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_training_with_its_place() {
+    let data = few(80, 30);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let network = Network::parse("input 1x28x28 -> conv 8 3x3 -> relu -> conv 8 3x3 -> relu -> flatten -> fc 10").unwrap();
+    let wild = Settings { learning_rate: 1e30, weight_decay: 0.0, ..settings(Optimizer::sgd()) };
+    let error = Trainer::new(&network).settings(wild).folder(&path).fit(&data).unwrap_err().to_string();
+    for part in ["the loss became", "at step", "layer '", "--lr"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!path.join("model.safetensors").exists());
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_before_anything_is_written() {
+    let data = few(80, 30);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let refused = |text: &str, settings: Settings| {
+        let network = Network::parse(text).unwrap();
+        let error = Trainer::new(&network).settings(settings).folder(&path).fit(&data).unwrap_err().to_string();
+        assert!(!path.exists(), "{error}");
+        error
+    };
+    let usual = || settings(Optimizer::sgd());
+    let error = refused("input 1x28x28 -> flatten -> fc 7", usual());
+    assert!(error.contains("gives 7 scores") && error.contains("10 classes"), "{error}");
+    let error = refused("input 3x32x32 -> flatten -> fc 10", usual());
+    assert!(error.contains("3x32x32") && error.contains("1x28x28"), "{error}");
+    let error = refused("input 1x28x28 -> conv 10 3x3", usual());
+    assert!(error.contains("10x26x26"), "{error}");
+    let text = "input 1x28x28 -> flatten -> fc 10";
+    assert!(refused(text, Settings { epochs: 0, ..usual() }).contains("epochs is 0"));
+    assert!(refused(text, Settings { learning_rate: f64::NAN, ..usual() }).contains("learning_rate is NaN"));
+    assert!(refused(text, Settings { batch: 81, ..usual() }).contains("80 training images"));
+}
+
+#[test]
+fn a_folder_in_use_or_of_other_images_is_not_written_to() {
+    let (data, other) = (few(80, 30), few(60, 30));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    stopped(&path, &data, Optimizer::sgd(), 5).unwrap();
+    let error = stopped(&path, &data, Optimizer::sgd(), 5).unwrap_err().to_string();
+    assert!(error.contains("is not empty") && error.contains("--resume"), "{error}");
+    let error = Trainer::resume(&path).unwrap().fit(&other).unwrap_err().to_string();
+    assert!(error.contains("other images"), "{error}");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert!(stopped(&file.join("run"), &data, Optimizer::sgd(), 5).is_err());
+}
