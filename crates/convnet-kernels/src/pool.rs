@@ -225,5 +225,32 @@ macro_rules! by_channels {
 }
 use by_channels;
 
+/// Makes a routine for both number types whose two forms are compiled here, once, and not again wherever it is called.
+macro_rules! compiled_here {
+    ($(#[$meta:meta])* pub fn $name:ident<$T:ident>($($argument:ident: $type:ty),*) = $routine:ident) => {
+        $(#[$meta])*
+        pub fn $name<'a, $T: Real>(machine: &Machine, shape: &PoolShape, $($argument: $type),*) {
+            struct Arguments<'a>(std::marker::PhantomData<&'a ()>);
+            impl<'a> Generic for Arguments<'a> {
+                type Of<$T: Real> = ($($type,)*);
+            }
+            #[inline(never)]
+            fn on_f32<'a>(machine: &Machine, shape: &PoolShape, ($($argument,)*): <Arguments<'a> as Generic>::Of<f32>) {
+                $routine::<f32>(machine, shape, $($argument),*);
+            }
+            #[inline(never)]
+            fn on_f64<'a>(machine: &Machine, shape: &PoolShape, ($($argument,)*): <Arguments<'a> as Generic>::Of<f64>) {
+                $routine::<f64>(machine, shape, $($argument),*);
+            }
+            $T::pick::<Arguments<'a>, _>(
+                ($($argument,)*),
+                |arguments| on_f32(machine, shape, arguments),
+                |arguments| on_f64(machine, shape, arguments),
+            );
+        }
+    };
+}
+use compiled_here;
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The mean of each window.
 
-use super::{PoolAxis, PoolShape, Span, Windows, block, blocks, by_channels};
+use super::{PoolAxis, PoolShape, Span, Windows, block, blocks, by_channels, compiled_here};
+use crate::real::Generic;
 use crate::{Machine, Real, per_isa};
 
 /// What the sum of a window is divided by: its elements inside the padded input, or inside the input. 1 when it has
@@ -57,17 +58,21 @@ per_isa! {
     }
 }
 
-/// Writes the mean of each window to `y`. With `count_padding`, zeros in the padding count as elements; what a window
-/// covers beyond the padding (when rounding up) never does.
-///
-/// # Panics
-/// If a slice is shorter than the shape says.
-pub fn average_forward<T: Real>(machine: &Machine, shape: &PoolShape, count_padding: bool, x: &[T], y: &mut [T]) {
+fn forward<T: Real>(machine: &Machine, shape: &PoolShape, count_padding: bool, x: &[T], y: &mut [T]) {
     assert!(y.len() == shape.output_len(), "output of the wrong length");
     let rows = shape.rows_of_piece(shape.oh());
     machine.threads.chunks_mut(y, rows * shape.ow() * shape.c, |piece, y| {
         by_channels!(32, shape.c, average_rows::<T>(machine.isa, shape, count_padding, piece * rows, x, y));
     });
+}
+
+compiled_here! {
+    /// Writes the mean of each window to `y`. With `count_padding`, zeros in the padding count as elements; what a window
+    /// covers beyond the padding (when rounding up) never does.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the shape says.
+    pub fn average_forward<T>(count_padding: bool, x: &'a [T], y: &'a mut [T]) = forward
 }
 
 per_isa! {
@@ -102,15 +107,19 @@ per_isa! {
     }
 }
 
-/// Writes the gradient of the input: each window's gradient is shared out evenly among its elements. The window has no
-/// dilation.
-///
-/// # Panics
-/// If a slice is shorter than the shape says.
-pub fn average_backward<T: Real>(machine: &Machine, shape: &PoolShape, count_padding: bool, dy: &[T], dx: &mut [T]) {
+fn backward<T: Real>(machine: &Machine, shape: &PoolShape, count_padding: bool, dy: &[T], dx: &mut [T]) {
     assert!(dx.len() == shape.input_len(), "input of the wrong length");
     let rows = shape.rows_of_piece(shape.h.input);
     machine.threads.chunks_mut(dx, rows * shape.w.input * shape.c, |piece, dx| {
         by_channels!(32, shape.c, average_gradient_rows::<T>(machine.isa, shape, count_padding, piece * rows, dy, dx));
     });
+}
+
+compiled_here! {
+    /// Writes the gradient of the input: each window's gradient is shared out evenly among its elements. The window has no
+    /// dilation.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the shape says.
+    pub fn average_backward<T>(count_padding: bool, dy: &'a [T], dx: &'a mut [T]) = backward
 }

@@ -3,40 +3,29 @@
 //! As in Torch and PyTorch the sum is the mean times the size of the whole kernel, which differs only for a window that
 //! hangs over the end (rounding up), and x keeps its sign: with an odd p a negative sum has no root and gives NaN.
 
-use super::{PoolShape, Span, Windows, block, blocks, by_channels};
+use super::{PoolShape, Span, Windows, block, blocks, by_channels, compiled_here};
+use crate::real::Generic;
 use crate::{Machine, Real, per_isa};
 
-/// Exponents that have a form of their own; [`ANY`] stands for all others.
-const ONE: usize = 1;
+/// The exponent that has a form of its own; [`ANY`] stands for all others.
 const TWO: usize = 2;
 const ANY: usize = 0;
 
 #[inline(always)]
 fn power<T: Real, const P: usize>(x: T, p: T) -> T {
-    match P {
-        ONE => x,
-        TWO => x * x,
-        _ => x.powf(p),
-    }
+    if P == TWO { x * x } else { x.powf(p) }
 }
 
 #[inline(always)]
 fn root<T: Real, const P: usize>(x: T, p: T) -> T {
-    match P {
-        ONE => x,
-        TWO => x.sqrt(),
-        _ => x.powf(T::ONE / p),
-    }
+    if P == TWO { x.sqrt() } else { x.powf(T::ONE / p) }
 }
 
-/// dy/dx = s·xᵖ⁻¹·y¹⁻ᵖ, and 0 where y is 0 and has no slope.
+/// dy/dx = s·(x/y)ᵖ⁻¹, and 0 where y is 0 and has no slope.
 #[inline(always)]
 fn slope<T: Real, const P: usize>(x: T, y: T, scale: T, p: T) -> T {
-    if P == ONE {
-        return scale;
-    }
-    let slope = if P == TWO { scale * x / y } else { scale * x.powf(p - T::ONE) * y.powf(T::ONE - p) };
-    if y == T::ZERO { T::ZERO } else { slope }
+    let slope = if P == TWO { x / y } else { (x / y).powf(p - T::ONE) };
+    if y == T::ZERO && p != T::ONE { T::ZERO } else { scale * slope }
 }
 
 /// What the sum of a window is multiplied with: the kernel's size over the elements inside the padded input.
@@ -82,26 +71,29 @@ per_isa! {
 /// Calls a routine compiled for the exponent and the channels.
 macro_rules! by_exponent {
     ($p:expr, $c:expr, $routine:ident::<$T:ident>($($argument:expr),*)) => {
-        if $p == T::ONE {
-            by_channels!(16, $c, $routine::<$T, ONE>($($argument),*))
-        } else if $p == T::ONE + T::ONE {
+        if $p == T::ONE + T::ONE {
             by_channels!(16, $c, $routine::<$T, TWO>($($argument),*))
         } else {
-            by_channels!(16, $c, $routine::<$T, ANY>($($argument),*))
+            // The powers take far longer than anything else.
+            $routine::<$T, 1, ANY>($($argument),*)
         }
     };
 }
 
-/// Writes (Σ xᵖ)^(1/p) of each window to `y`; p is positive.
-///
-/// # Panics
-/// If a slice is shorter than the shape says.
-pub fn lp_forward<T: Real>(machine: &Machine, shape: &PoolShape, p: T, x: &[T], y: &mut [T]) {
+fn forward<T: Real>(machine: &Machine, shape: &PoolShape, p: T, x: &[T], y: &mut [T]) {
     assert!(y.len() == shape.output_len(), "output of the wrong length");
     let rows = shape.rows_of_piece(shape.oh());
     machine.threads.chunks_mut(y, rows * shape.ow() * shape.c, |piece, y| {
         by_exponent!(p, shape.c, lp_rows::<T>(machine.isa, shape, p, piece * rows, x, y));
     });
+}
+
+compiled_here! {
+    /// Writes (Σ xᵖ)^(1/p) of each window to `y`; p is positive.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the shape says.
+    pub fn lp_forward<T>(p: T, x: &'a [T], y: &'a mut [T]) = forward
 }
 
 per_isa! {
@@ -141,16 +133,19 @@ per_isa! {
     }
 }
 
-/// Writes the gradient of the input from the input `x`, the output `y` and its gradient `dy`. Where y is 0 there is no
-/// slope (p other than 1) and nothing flows. The window has no dilation.
-///
-/// # Panics
-/// If a slice is shorter than the shape says.
-#[allow(clippy::too_many_arguments)]
-pub fn lp_backward<T: Real>(machine: &Machine, shape: &PoolShape, p: T, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
+fn backward<T: Real>(machine: &Machine, shape: &PoolShape, p: T, x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
     assert!(dx.len() == shape.input_len(), "input of the wrong length");
     let rows = shape.rows_of_piece(shape.h.input);
     machine.threads.chunks_mut(dx, rows * shape.w.input * shape.c, |piece, dx| {
         by_exponent!(p, shape.c, lp_gradient_rows::<T>(machine.isa, shape, p, piece * rows, x, y, dy, dx));
     });
+}
+
+compiled_here! {
+    /// Writes the gradient of the input from the input `x`, the output `y` and its gradient `dy`. Where y is 0 there is no
+    /// slope (p other than 1) and nothing flows. The window has no dilation.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the shape says.
+    pub fn lp_backward<T>(p: T, x: &'a [T], y: &'a [T], dy: &'a [T], dx: &'a mut [T]) = backward
 }

@@ -1,7 +1,8 @@
 //! The maximum of each window. The first of equal numbers in row-major order wins; a NaN wins over every number; padding
 //! never wins.
 
-use super::{PoolShape, block, blocks, by_channels};
+use super::{PoolShape, block, blocks, by_channels, compiled_here};
+use crate::real::Generic;
 use crate::threads::Pieces;
 use crate::{Machine, Real, per_isa};
 
@@ -75,12 +76,7 @@ per_isa! {
     }
 }
 
-/// Writes the maximum of each window to `y`, and the number `y·W + x` of the pixel that holds it to `indices`, unless
-/// that is empty. A window without any element gives −∞ and [`NO_ELEMENT`].
-///
-/// # Panics
-/// If a slice is shorter than the shape says.
-pub fn max_forward<T: Real>(machine: &Machine, shape: &PoolShape, x: &[T], y: &mut [T], indices: &mut [u32]) {
+fn forward<T: Real>(machine: &Machine, shape: &PoolShape, x: &[T], y: &mut [T], indices: &mut [u32]) {
     let rows = shape.rows_of_piece(shape.oh());
     let length = rows * shape.ow() * shape.c;
     let record = !indices.is_empty();
@@ -95,6 +91,15 @@ pub fn max_forward<T: Real>(machine: &Machine, shape: &PoolShape, x: &[T], y: &m
             by_channels!(32, shape.c, max_rows::<T>(machine.isa, shape, piece * rows, x, y));
         }
     });
+}
+
+compiled_here! {
+    /// Writes the maximum of each window to `y`, and the number `y·W + x` of the pixel that holds it to `indices`, unless
+    /// that is empty. A window without any element gives −∞ and [`NO_ELEMENT`].
+    ///
+    /// # Panics
+    /// If a slice is shorter than the shape says.
+    pub fn max_forward<T>(x: &'a [T], y: &'a mut [T], indices: &'a mut [u32]) = forward
 }
 
 per_isa! {
@@ -124,14 +129,18 @@ per_isa! {
     }
 }
 
-/// Writes the gradient of the input: each window's gradient goes to the pixel that [`max_forward`] noted in `indices`.
-///
-/// # Panics
-/// If a slice is shorter than the shape says.
-pub fn max_backward<T: Real>(machine: &Machine, shape: &PoolShape, dy: &[T], indices: &[u32], dx: &mut [T]) {
+fn backward<T: Real>(machine: &Machine, shape: &PoolShape, dy: &[T], indices: &[u32], dx: &mut [T]) {
     assert!(dx.len() == shape.input_len(), "input of the wrong length");
     let rows = shape.rows_of_piece(shape.h.input);
     machine.threads.chunks_mut(dx, rows * shape.w.input * shape.c, |piece, dx| {
         by_channels!(32, shape.c, max_gradient_rows::<T>(machine.isa, shape, piece * rows, dy, indices, dx));
     });
+}
+
+compiled_here! {
+    /// Writes the gradient of the input: each window's gradient goes to the pixel that [`max_forward`] noted in `indices`.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the shape says.
+    pub fn max_backward<T>(dy: &'a [T], indices: &'a [u32], dx: &'a mut [T]) = backward
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | input | N×C×H×W |
 //! | output | N×C×H'×W', H' = ⌊(H − R) / S⌋ + 1 (`ceil`: ⌈ ⌉), and W' likewise |
-//! | gradient | dx = dy·xᵖ⁻¹·y¹⁻ᵖ; 0 where y is 0 and p is not 1 |
+//! | gradient | dx = dy·(x/y)ᵖ⁻¹; 0 where y is 0 and p is not 1 |
 //!
 //! As in Torch and PyTorch, x keeps its sign: with an odd p a negative sum has no root and gives NaN. A window that hangs
 //! over the end (with `ceil`) is weighted as if it were whole. The stride is the kernel's size unless said.
