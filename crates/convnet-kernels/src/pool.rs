@@ -207,10 +207,11 @@ fn block<T, const N: usize>(x: &[T], start: usize) -> &[T; N] {
 }
 
 /// Calls a routine compiled for blocks of channels: the largest that there are enough channels for, and at most 16 or 32,
-/// as many as the routine can hold in registers.
+/// as many as the routine can hold in registers. `f64` is for proofs and goes channel by channel: less to compile.
 macro_rules! by_channels {
     (16, $c:expr, $routine:ident::<$T:ident $(, $exponent:ident)?>($($argument:expr),*)) => {
         match $c {
+            _ if const { std::mem::size_of::<$T>() > 4 } => $routine::<$T, 1 $(, $exponent)?>($($argument),*),
             0..4 => $routine::<$T, 1 $(, $exponent)?>($($argument),*),
             4..16 => $routine::<$T, 4 $(, $exponent)?>($($argument),*),
             _ => $routine::<$T, 16 $(, $exponent)?>($($argument),*),
@@ -218,6 +219,7 @@ macro_rules! by_channels {
     };
     (32, $c:expr, $routine:ident::<$T:ident>($($argument:expr),*)) => {
         match $c {
+            _ if const { std::mem::size_of::<$T>() > 4 } => $routine::<$T, 1>($($argument),*),
             0..32 => by_channels!(16, $c, $routine::<$T>($($argument),*)),
             _ => $routine::<$T, 32>($($argument),*),
         }
