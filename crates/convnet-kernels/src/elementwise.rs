@@ -1,56 +1,187 @@
-//! Routines that treat every number alike. They work in place where that saves a pass over memory.
+//! Routines that treat every number alike. They write from one slice to another, or in place where that saves memory:
+//! wherever a source is optional, `None` says that the destination already holds it.
 
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
+
+use crate::functions::{erf, exp, sigmoid as logistic, tanh as hyperbolic_tangent};
 use crate::threads::Threads;
 use crate::{Machine, Real, per_isa};
 
 /// Numbers that one piece of work covers: large enough to be worth a thread, small enough for a first-level cache.
-const PIECE: usize = 8192;
+pub(crate) const PIECE: usize = 8192;
 
-/// Calls `work(offset, chunk)` for pieces of `data`.
-fn pieces<T: Real>(threads: &Threads, data: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
-    threads.chunks_mut(data, PIECE, |index, chunk| work(index * PIECE, chunk));
-}
-
-per_isa! {
-    fn relu_piece<T: Real>(y: &mut [T]) {
-        for y in y {
-            *y = if *y < T::ZERO { T::ZERO } else { *y };
-        }
+/// Calls `work(offset, chunk)` for pieces of `y`, each filled with its part of `x` if there is one.
+pub(crate) fn pieces<T: Real>(threads: &Threads, x: Option<&[T]>, y: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
+    if let Some(x) = x {
+        assert_eq!(x.len(), y.len(), "source and destination are of one length");
     }
-}
-
-/// y ← max(y, 0). A NaN stays.
-pub fn relu<T: Real>(machine: &Machine, y: &mut [T]) {
-    pieces(&machine.threads, y, |_, y| relu_piece(machine.isa, y));
-}
-
-per_isa! {
-    fn relu_gradient_piece<T: Real>(y: &[T], d: &mut [T]) {
-        for (d, &y) in d.iter_mut().zip(y) {
-            *d = if y > T::ZERO { *d } else { T::ZERO };
+    threads.chunks_mut(y, PIECE, |index, y| {
+        let start = index * PIECE;
+        if let Some(x) = x {
+            // The copy is still in the first-level cache when it is worked on.
+            y.copy_from_slice(&x[start..start + y.len()]);
         }
-    }
-}
-
-/// d ← d where y > 0, else 0: the gradient of [`relu`] from its output `y`.
-pub fn relu_gradient<T: Real>(machine: &Machine, y: &[T], d: &mut [T]) {
-    pieces(&machine.threads, d, |start, d| relu_gradient_piece(machine.isa, &y[start..start + d.len()], d));
-}
-
-per_isa! {
-    fn add_piece<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
-        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = a + b;
-        }
-    }
-}
-
-/// y ← a + b.
-pub fn add<T: Real>(machine: &Machine, a: &[T], b: &[T], y: &mut [T]) {
-    pieces(&machine.threads, y, |start, y| {
-        let range = start..start + y.len();
-        add_piece(machine.isa, &a[range.clone()], &b[range], y);
+        work(start, y);
     });
+}
+
+/// Makes a routine that replaces every number by a function of it.
+macro_rules! map {
+    ($(#[$doc:meta])* $name:ident, $T:ident, $x:ident => $value:expr) => {
+        $(#[$doc])*
+        pub fn $name<T: Real>(machine: &Machine, x: Option<&[T]>, y: &mut [T]) {
+            per_isa! {
+                fn piece<$T: Real>(y: &mut [$T]) {
+                    for y in y {
+                        let $x = *y;
+                        *y = $value;
+                    }
+                }
+            }
+            pieces(&machine.threads, x, y, |_, y| piece(machine.isa, y));
+        }
+    };
+}
+
+/// Makes a routine that replaces every gradient by a function of it and of what forward kept at the same place.
+macro_rules! gradient {
+    ($(#[$doc:meta])* $name:ident, $T:ident, ($kept:ident, $d:ident) => $value:expr) => {
+        $(#[$doc])*
+        pub fn $name<T: Real>(machine: &Machine, kept: &[T], dy: Option<&[T]>, dx: &mut [T]) {
+            per_isa! {
+                fn piece<$T: Real>(kept: &[$T], d: &mut [$T]) {
+                    for (d, &kept) in d.iter_mut().zip(kept) {
+                        let ($kept, $d) = (kept, *d);
+                        *d = $value;
+                    }
+                }
+            }
+            pieces(&machine.threads, dy, dx, |start, d| piece(machine.isa, &kept[start..start + d.len()], d));
+        }
+    };
+}
+
+map! {
+    /// y ← max(x, 0). A NaN stays.
+    relu, T, x => if x < T::ZERO { T::ZERO } else { x }
+}
+
+gradient! {
+    /// dx ← dy where y > 0, else 0: the gradient of [`relu`] from its output y.
+    relu_gradient, T, (y, d) => if y > T::ZERO { d } else { T::ZERO }
+}
+
+map! {
+    /// y ← 1 / (1 + e⁻ˣ)
+    sigmoid, T, x => logistic(x)
+}
+
+gradient! {
+    /// dx ← dy · y · (1 − y): the gradient of [`sigmoid`] from its output y.
+    sigmoid_gradient, T, (y, d) => d * (y * (T::ONE - y))
+}
+
+map! {
+    /// y ← tanh x
+    tanh, T, x => hyperbolic_tangent(x)
+}
+
+gradient! {
+    /// dx ← dy · (1 − y²): the gradient of [`tanh`] from its output y.
+    tanh_gradient, T, (y, d) => d * ((T::ONE - y) * (T::ONE + y))
+}
+
+map! {
+    /// y ← x / (1 + e⁻ˣ)
+    silu, T, x => x * logistic(x)
+}
+
+gradient! {
+    /// dx ← dy · s · (1 + x · (1 − s)) with s = 1 / (1 + e⁻ˣ): the gradient of [`silu`] from its input x.
+    silu_gradient, T, (x, d) => {
+        let s = logistic(x);
+        d * (s * (T::ONE + x * (T::ONE - s)))
+    }
+}
+
+map! {
+    /// y ← x · Φ(x), where Φ(x) = (1 + erf(x/√2)) / 2 is the share of a normal distribution below x.
+    gelu, T, x => x * normal_share(x)
+}
+
+gradient! {
+    /// dx ← dy · (Φ(x) + x · φ(x)), where φ(x) = e^(−x²/2) / √(2π): the gradient of [`gelu`] from its input x.
+    gelu_gradient, T, (x, d) => {
+        let density = exp(x * x * T::from_f64(-0.5)) * T::from_f64(0.5 * FRAC_1_SQRT_2 * FRAC_2_SQRT_PI);
+        d * (normal_share(x) + x * density)
+    }
+}
+
+map! {
+    /// y ← x · (1 + tanh u) / 2 with u = √(2/π) · (x + 0.044715·x³), which is x / (1 + e^(−2u)).
+    gelu_tanh, T, x => x * logistic(twice_inner(x))
+}
+
+gradient! {
+    /// dx ← dy · s · (1 + x · (1 − s) · 2u′) with s = 1 / (1 + e^(−2u)): the gradient of [`gelu_tanh`] from its input x.
+    gelu_tanh_gradient, T, (x, d) => {
+        // Beyond 100 the slope is exactly 0 or 1, while x³ may overflow.
+        let limit = T::from_f64(100.0);
+        let x = if x > limit { limit } else if x < -limit { -limit } else { x };
+        let s = logistic(twice_inner(x));
+        let inner_slope = T::from_f64(TWICE_SQRT_2_OVER_PI) * (T::ONE + T::from_f64(3.0 * CUBIC) * x * x);
+        d * (s * (T::ONE + x * (T::ONE - s) * inner_slope))
+    }
+}
+
+/// 2·√(2/π)
+const TWICE_SQRT_2_OVER_PI: f64 = SQRT_2 * FRAC_2_SQRT_PI;
+/// The cubic term of GELU's approximation (Hendrycks and Gimpel 2016).
+const CUBIC: f64 = 0.044_715;
+
+/// Φ(x)
+#[inline(always)]
+fn normal_share<T: Real>(x: T) -> T {
+    let half = T::from_f64(0.5);
+    half + half * erf(x * T::from_f64(FRAC_1_SQRT_2))
+}
+
+/// 2u = 2·√(2/π) · (x + 0.044715·x³)
+#[inline(always)]
+fn twice_inner<T: Real>(x: T) -> T {
+    T::from_f64(TWICE_SQRT_2_OVER_PI) * x * (T::ONE + T::from_f64(CUBIC) * x * x)
+}
+
+per_isa! {
+    fn leaky_relu_piece<T: Real>(slope: T, y: &mut [T]) {
+        for y in y {
+            *y = if *y > T::ZERO { *y } else { slope * *y };
+        }
+    }
+}
+
+/// y ← x where x > 0, else slope · x.
+pub fn leaky_relu<T: Real>(machine: &Machine, slope: T, x: Option<&[T]>, y: &mut [T]) {
+    pieces(&machine.threads, x, y, |_, y| leaky_relu_piece(machine.isa, slope, y));
+}
+
+per_isa! {
+    fn leaky_relu_gradient_piece<T: Real>(slope: T, kept: &[T], d: &mut [T]) {
+        for (d, &kept) in d.iter_mut().zip(kept) {
+            *d = if kept > T::ZERO { *d } else { slope * *d };
+        }
+    }
+}
+
+/// dx ← dy where `kept` > 0, else slope · dy: the gradient of [`leaky_relu`] from its input, or from its output if the
+/// slope is not negative.
+pub fn leaky_relu_gradient<T: Real>(machine: &Machine, slope: T, kept: &[T], dy: Option<&[T]>, dx: &mut [T]) {
+    pieces(&machine.threads, dy, dx, |start, d| leaky_relu_gradient_piece(machine.isa, slope, &kept[start..start + d.len()], d));
+}
+
+/// y ← x.
+pub fn copy<T: Real>(machine: &Machine, x: &[T], y: &mut [T]) {
+    pieces(&machine.threads, Some(x), y, |_, _| ());
 }
 
 per_isa! {
@@ -63,5 +194,148 @@ per_isa! {
 
 /// y ← y + x.
 pub fn add_to<T: Real>(machine: &Machine, x: &[T], y: &mut [T]) {
-    pieces(&machine.threads, y, |start, y| add_to_piece(machine.isa, &x[start..start + y.len()], y));
+    add_all(machine, None, &[x], y);
+}
+
+/// y ← first + each of the others, one after the other.
+pub fn add_all<T: Real>(machine: &Machine, first: Option<&[T]>, others: &[&[T]], y: &mut [T]) {
+    pieces(&machine.threads, first, y, |start, y| {
+        for other in others {
+            add_to_piece(machine.isa, &other[start..start + y.len()], y);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    /// Numbers from −`limit` to `limit`, both zeros and the largest ones among them.
+    fn line(limit: f32) -> Vec<f32> {
+        let mut x: Vec<f32> = (0..3 * PIECE + 17).map(|place| limit * ((place * 7919 % 20_011) as f32 / 10_005.0 - 1.0)).collect();
+        x.extend([0.0, -0.0, 1e-30, -1e-30, 1e30, -1e30, f32::MAX, f32::MIN]);
+        x
+    }
+
+    /// A function with its gradient, each as a routine and in `f64`.
+    struct Function {
+        name: &'static str,
+        forward: fn(&Machine, Option<&[f32]>, &mut [f32]),
+        backward: fn(&Machine, &[f32], Option<&[f32]>, &mut [f32]),
+        /// Whether backward reads the output; otherwise the input.
+        from_output: bool,
+        value: fn(f64) -> f64,
+        slope: fn(f64) -> f64,
+    }
+
+    fn density(x: f64) -> f64 {
+        (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
+    }
+
+    fn inner_slope(x: f64) -> f64 {
+        TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
+    }
+
+    fn functions() -> [Function; 7] {
+        let function = |name, forward, backward, from_output, value, slope| Function { name, forward, backward, from_output, value, slope };
+        [
+            function("relu", relu, relu_gradient, true, |x| x.max(0.0), |x| f64::from(x > 0.0)),
+            function(
+                "leaky relu",
+                |machine, x, y| leaky_relu(machine, 0.01, x, y),
+                |machine, y, dy, dx| leaky_relu_gradient(machine, 0.01, y, dy, dx),
+                true,
+                |x| if x > 0.0 { x } else { 0.01 * x },
+                |x| if x > 0.0 { 1.0 } else { 0.01 },
+            ),
+            function("sigmoid", sigmoid, sigmoid_gradient, true, logistic, |x| logistic(x) * logistic(-x)),
+            function("tanh", tanh, tanh_gradient, true, f64::tanh, |x| x.cosh().powi(-2)),
+            function("silu", silu, silu_gradient, false, |x| x * logistic(x), |x| logistic(x) + x * (logistic(x) * logistic(-x))),
+            function("gelu", gelu, gelu_gradient, false, |x| x * normal_share(x), |x| normal_share(x) + x * density(x)),
+            function(
+                "gelu tanh",
+                gelu_tanh,
+                gelu_tanh_gradient,
+                false,
+                |x| x * logistic(twice_inner(x)),
+                |x| {
+                    if x.abs() > 50.0 {
+                        f64::from(x > 0.0)
+                    } else {
+                        logistic(twice_inner(x)) + x * logistic(twice_inner(x)) * logistic(-twice_inner(x)) * inner_slope(x)
+                    }
+                },
+            ),
+        ]
+    }
+
+    #[test]
+    fn every_function_and_its_slope_are_within_a_few_units_in_the_last_place_of_the_exact_value() {
+        let machine = Machine::new(Isa::detect(), 2);
+        for limit in [0.1, 2.0, 12.0, 110.0] {
+            let x = line(limit);
+            for function in functions() {
+                let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+                (function.forward)(&machine, Some(&x), &mut y);
+                (function.backward)(&machine, if function.from_output { &y } else { &x }, Some(&vec![1.0; x.len()]), &mut dx);
+                for ((&x, &y), &dx) in x.iter().zip(&y).zip(&dx) {
+                    let (value, slope) = ((function.value)(f64::from(x)), (function.slope)(f64::from(x)));
+                    // A factor within 1 that is off by a unit is off by that much times x.
+                    let unit = f64::from(f32::EPSILON) * f64::from(x.abs()).max(1.0);
+                    assert!((f64::from(y) - value).abs() <= 2.0 * unit, "{}({x}) = {y}, exactly {value}", function.name);
+                    assert!((f64::from(dx) - slope).abs() <= 4.0 * unit, "slope of {} at {x}: {dx}, exactly {slope}", function.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_instruction_sets_and_working_in_place_change_no_bit() {
+        let x = line(6.0);
+        let dy: Vec<f32> = x.iter().rev().map(|x| x.clamp(-3.0, 3.0)).collect();
+        for function in functions() {
+            let mut first = None;
+            for isa in Isa::available() {
+                for threads in [1, 2, 3, 8] {
+                    let machine = Machine::new(isa, threads);
+                    let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+                    (function.forward)(&machine, Some(&x), &mut y);
+                    let kept = if function.from_output { y.clone() } else { x.clone() };
+                    (function.backward)(&machine, &kept, Some(&dy), &mut dx);
+                    let (mut y_in_place, mut dx_in_place) = (x.clone(), dy.clone());
+                    (function.forward)(&machine, None, &mut y_in_place);
+                    (function.backward)(&machine, &kept, None, &mut dx_in_place);
+                    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                    let found = [bits(&y), bits(&dx)];
+                    assert_eq!(found, [bits(&y_in_place), bits(&dx_in_place)], "{} in place", function.name);
+                    assert_eq!(*first.get_or_insert(found.clone()), found, "{}, {isa}, {threads} threads", function.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_nan_stays_a_nan() {
+        for function in functions() {
+            let (mut y, mut dx) = ([f32::NAN], [f32::NAN]);
+            (function.forward)(&Machine::new(Isa::detect(), 1), None, &mut y);
+            assert!(y[0].is_nan(), "{}", function.name);
+            (function.backward)(&Machine::new(Isa::detect(), 1), &[0.0], None, &mut dx);
+            assert!(dx[0].is_nan() || function.name == "relu", "slope of {}", function.name);
+        }
+    }
+
+    #[test]
+    fn sums_take_every_term_once() {
+        let machine = Machine::new(Isa::detect(), 3);
+        let terms: Vec<Vec<f32>> = (1..=3).map(|factor| (0..2 * PIECE + 5).map(|place| (place * factor) as f32).collect()).collect();
+        let mut sum = vec![f32::NAN; terms[0].len()];
+        add_all(&machine, Some(&terms[0]), &[&terms[1], &terms[2]], &mut sum);
+        assert!(sum.iter().enumerate().all(|(place, &sum)| sum == (6 * place) as f32));
+        add_to(&machine, &terms[0], &mut sum);
+        assert!(sum.iter().enumerate().all(|(place, &sum)| sum == (7 * place) as f32));
+        copy(&machine, &terms[2], &mut sum);
+        assert_eq!(sum, terms[2]);
+    }
 }

@@ -52,16 +52,13 @@ impl LayerRules for Add {
     }
 
     fn forward<T: Real>(&self, pass: Forward<'_, T>) {
-        let [first, second, others @ ..] = pass.inputs else { return };
-        elementwise::add(pass.machine, first, second, pass.output);
-        for other in others {
-            elementwise::add_to(pass.machine, other, pass.output);
-        }
+        let [first, others @ ..] = pass.inputs else { return };
+        elementwise::add_all(pass.machine, Some(first), others, pass.output);
     }
 
     fn backward<T: Real>(&self, pass: Backward<'_, T>) {
         for grad_input in pass.grad_inputs.iter_mut().flatten() {
-            grad_input.copy_from_slice(pass.grad_output);
+            elementwise::copy(pass.machine, pass.grad_output, grad_input);
         }
     }
 }

@@ -280,12 +280,17 @@ layers! {
     batch_norm2d::BatchNorm2d,
     conv2d::Conv2d,
     flatten::Flatten,
+    gelu::Gelu,
     global_avg_pool::GlobalAvgPool,
     global_max_pool::GlobalMaxPool,
+    leaky_relu::LeakyRelu,
     linear::Linear,
     lp_pool2d::LpPool2d,
     max_pool2d::MaxPool2d,
     relu::Relu,
+    sigmoid::Sigmoid,
+    silu::Silu,
+    tanh::Tanh,
 }
 
 impl Layer {

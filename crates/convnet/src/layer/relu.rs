@@ -37,14 +37,13 @@ impl LayerRules for Relu {
     }
 
     fn forward<T: Real>(&self, pass: Forward<'_, T>) {
-        let machine = pass.machine;
-        elementwise::relu(machine, pass.output_holding_input());
+        elementwise::relu(pass.machine, pass.inputs.first().copied(), pass.output);
     }
 
     fn backward<T: Real>(&self, pass: Backward<'_, T>) {
-        let (machine, output) = (pass.machine, pass.output);
-        if let Some(gradient) = pass.grad_input_holding_grad_output() {
-            elementwise::relu_gradient(machine, output, gradient);
+        let dy = Some(pass.grad_output).filter(|dy| !dy.is_empty());
+        if let [Some(dx)] = pass.grad_inputs {
+            elementwise::relu_gradient(pass.machine, pass.output, dy, dx);
         }
     }
 }

@@ -1,0 +1,64 @@
+//! Sigmoid: y = 1 / (1 + e⁻ˣ).
+//!
+//! | | |
+//! |---|---|
+//! | input, output | N×C×H×W |
+//! | gradient | dx = dy · y · (1 − y) |
+
+use std::fmt;
+
+use convnet_kernels::{Real, elementwise};
+
+use super::{Backward, Forward, LayerRules, LayerText, Memory, Use, WordError, Words};
+use crate::shape::Shape;
+
+/// y = 1 / (1 + e⁻ˣ).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sigmoid;
+
+impl LayerRules for Sigmoid {
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape, String> {
+        Ok(inputs[0])
+    }
+
+    fn elementwise(&self) -> bool {
+        true
+    }
+
+    fn memory<T: Real>(&self, _: &[Shape], _: Use) -> Memory {
+        Memory { keeps_output: true, in_place: true, ..Memory::default() }
+    }
+
+    fn forward<T: Real>(&self, pass: Forward<'_, T>) {
+        elementwise::sigmoid(pass.machine, pass.inputs.first().copied(), pass.output);
+    }
+
+    fn backward<T: Real>(&self, pass: Backward<'_, T>) {
+        let dy = Some(pass.grad_output).filter(|dy| !dy.is_empty());
+        if let [Some(dx)] = pass.grad_inputs {
+            elementwise::sigmoid_gradient(pass.machine, pass.output, dy, dx);
+        }
+    }
+}
+
+impl LayerText for Sigmoid {
+    const KIND: &'static str = "sigmoid";
+
+    fn read(_: &mut Words<'_>) -> Result<Self, WordError> {
+        Ok(Self)
+    }
+
+    fn examples() -> Vec<(Self, Vec<Shape>)> {
+        vec![(Self, vec![Shape::new(2, 3, 4, 5)])]
+    }
+}
+
+impl fmt::Display for Sigmoid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(Self::KIND)
+    }
+}
