@@ -22,6 +22,7 @@ pub mod norm;
 pub mod peak;
 pub mod pool;
 pub mod real;
+pub mod scale;
 pub mod threads;
 pub mod update;
 pub mod window;

@@ -13,7 +13,7 @@
 //! together in `f64` (Chan, Golub and LeVeque 1979), so a mean that is large against the deviation costs no accuracy. The
 //! mean is kept as a number and what is missing from it.
 
-use super::strips::{Strips, parts, parts_mut};
+use super::strips::{CHANNELS, Strips, parts, parts_mut};
 use crate::{Machine, Real, per_isa};
 
 /// Numbers for each channel in the statistics: mean, the part of the mean that its type could not hold, 1/√(σ² + ε), σ².
@@ -21,10 +21,6 @@ pub const STATISTICS: usize = 4;
 
 /// Strips whose mean is the value that differences are taken from.
 const NEARBY: usize = 8;
-/// Channels whose `f64` sums fit the first-level cache.
-const CHANNELS: usize = 64;
-/// Numbers of input and output that fit the first-level cache.
-const BLOCK: usize = 4096;
 
 /// The means in these statistics.
 pub fn means<T: Real>(statistics: &[T], channels: usize) -> impl Iterator<Item = f64> {
@@ -73,8 +69,8 @@ pub struct Forward<'a, T> {
 pub struct Backward<'a, T> {
     /// rows × channels.
     pub x: &'a [T],
-    /// rows × channels.
-    pub dy: &'a [T],
+    /// rows × channels; `None` when dx holds it.
+    pub dy: Option<&'a [T]>,
     /// The output when a relu was part of it: dy counts only where it is positive.
     pub relu_output: Option<&'a [T]>,
     /// [`STATISTICS`] × channels, as in forward.
@@ -206,29 +202,15 @@ per_isa! {
 }
 
 per_isa! {
-    /// The sums of all pieces of [`gradient_sums`] for the channels from `first` on.
-    fn combine_gradient_sums<T: Real>(strips: Strips, partial: &[T], first: usize, sum: &mut [f64], product: &mut [f64]) {
-        sum.fill(0.0);
-        product.fill(0.0);
-        strips.for_lanes(partial, first..first + sum.len(), |_, [sums, products]| {
-            for (((sum, product), sums), products) in sum.iter_mut().zip(&mut *product).zip(sums).zip(products) {
-                *sum += sums.to_f64();
-                *product += products.to_f64();
-            }
-        });
-    }
-}
-
-per_isa! {
-    /// dx ← scale · (d − constant − (x − mean) · slope) for the lanes of each strip. `output` is read when N = 1.
-    fn input_gradient<T: Real, const N: usize>(x: &[T], dy: &[T], output: &[T], lanes: [&[T]; 4], dx: &mut [T]) {
+    /// d ← scale · (d − constant − (x − mean) · slope) for the lanes of each strip. `output` is read when N = 1.
+    fn input_gradient<T: Real, const N: usize>(x: &[T], output: &[T], lanes: [&[T]; 4], d: &mut [T]) {
         let [mean, scale, constant, slope] = lanes;
         let strip = mean.len();
-        for (((x, dy), output), dx) in x.chunks(strip).zip(dy.chunks(strip)).zip(output.chunks(strip)).zip(dx.chunks_mut(strip)) {
-            let lanes = x.iter().zip(dy).zip(output).zip(mean).zip(scale).zip(constant).zip(slope).zip(dx);
-            for (((((((&x, &dy), &output), &mean), &scale), &constant), &slope), dx) in lanes {
-                let d = through_relu::<T, N>(dy, output);
-                *dx = scale * (d - constant - (x - mean) * slope);
+        for ((x, output), d) in x.chunks(strip).zip(output.chunks(strip)).zip(d.chunks_mut(strip)) {
+            let lanes = x.iter().zip(output).zip(mean).zip(scale).zip(constant).zip(slope).zip(d);
+            for ((((((&x, &output), &mean), &scale), &constant), &slope), d) in lanes {
+                let through = through_relu::<T, N>(*d, output);
+                *d = scale * (through - constant - (x - mean) * slope);
             }
         }
     }
@@ -289,7 +271,7 @@ impl BatchNorm {
             moments(machine.isa, &x[strips.range(index)], shift, sum, square);
         });
         let [means, rests, inverses, variances] = parts_mut(statistics, self.channels);
-        self.for_channels(|first, count| {
+        strips.for_channels(|first, count| {
             let (mut mean, mut spread) = ([0.0; CHANNELS], [0.0; CHANNELS]);
             let (mean, spread) = (&mut mean[..count], &mut spread[..count]);
             combine(machine.isa, strips, &*partial, first, mean, spread);
@@ -333,20 +315,10 @@ impl BatchNorm {
         strips.repeat(offset, |channel| offset_of(channel, scale[channel]));
         let lanes = [&*mean, &*scale, &*offset];
         let floor = if pass.relu { T::ZERO } else { T::NEG_INFINITY };
-        let (x, residual) = (pass.x, pass.residual);
-        machine.threads.chunks_mut(&mut pass.y[..strips.len], strips.piece, |index, y| {
-            // Block by block, so that the copy stays in the first-level cache.
-            let block = strips.strip * BLOCK.div_ceil(strips.strip);
-            for (start, y) in strips.range(index).step_by(block).zip(y.chunks_mut(block)) {
-                let range = start..start + y.len();
-                if let Some(x) = x {
-                    y.copy_from_slice(&x[range.clone()]);
-                }
-                match residual {
-                    None => normalise(machine.isa, lanes, floor, y),
-                    Some(residual) => normalise_and_add(machine.isa, lanes, floor, &residual[range], y),
-                }
-            }
+        let residual = pass.residual;
+        strips.run_on(machine, pass.x, pass.y, |range, y| match residual {
+            None => normalise(machine.isa, lanes, floor, y),
+            Some(residual) => normalise_and_add(machine.isa, lanes, floor, &residual[range], y),
         });
     }
 
@@ -367,23 +339,19 @@ impl BatchNorm {
 
         if of_batch || daffine.is_some() {
             let partial = &mut partial[..2 * strips.strip * strips.pieces()];
-            gradient_sums_of_pieces(machine, strips, [x, dy], relu_output, mean, partial);
-            self.for_channels(|first, count| {
-                let (mut sum, mut product) = ([0.0; CHANNELS], [0.0; CHANNELS]);
-                let (sum, product) = (&mut sum[..count], &mut product[..count]);
-                combine_gradient_sums(machine.isa, strips, &*partial, first, sum, product);
-                for (channel, (&mut sum, &mut product)) in (first..).zip(sum.iter_mut().zip(product)) {
-                    let (rest, inverse) = (rests[channel].to_f64(), inverses[channel].to_f64());
-                    let product = product - rest * sum;
-                    if let Some([dweight, dbias]) = &mut daffine {
-                        dweight[channel] += T::from_f64(product * inverse);
-                        dbias[channel] += T::from_f64(sum);
-                    }
-                    if of_batch {
-                        let slope_here = product * inverse * inverse / self.rows as f64;
-                        slope[channel] = T::from_f64(slope_here);
-                        constant[channel] = T::from_f64(sum / self.rows as f64 - rest * slope_here);
-                    }
+            let d = dy.unwrap_or_else(|| dx.as_deref().unwrap_or_default());
+            gradient_sums_of_pieces(machine, strips, [x, d], relu_output, mean, partial);
+            strips.for_sums(machine.isa, partial, |channel, [sum, product]| {
+                let (rest, inverse) = (rests[channel].to_f64(), inverses[channel].to_f64());
+                let product = product - rest * sum;
+                if let Some([dweight, dbias]) = &mut daffine {
+                    dweight[channel] += T::from_f64(product * inverse);
+                    dbias[channel] += T::from_f64(sum);
+                }
+                if of_batch {
+                    let slope_here = product * inverse * inverse / self.rows as f64;
+                    slope[channel] = T::from_f64(slope_here);
+                    constant[channel] = T::from_f64(sum / self.rows as f64 - rest * slope_here);
                 }
             });
             strips.spread(constant);
@@ -391,21 +359,13 @@ impl BatchNorm {
         }
         if let Some(dx) = dx {
             let lanes = [&*mean, &*scale, &*constant, &*slope];
-            machine.threads.chunks_mut(&mut dx[..strips.len], strips.piece, |index, dx| {
-                let range = strips.range(index);
-                let (x, dy) = (&x[range.clone()], &dy[range.clone()]);
+            strips.run_on(machine, dy, dx, |range, dx| {
+                let x = &x[range.clone()];
                 match relu_output {
-                    None => input_gradient::<T, 0>(machine.isa, x, dy, dy, lanes, dx),
-                    Some(output) => input_gradient::<T, 1>(machine.isa, x, dy, &output[range], lanes, dx),
+                    None => input_gradient::<T, 0>(machine.isa, x, x, lanes, dx),
+                    Some(output) => input_gradient::<T, 1>(machine.isa, x, &output[range], lanes, dx),
                 }
             });
-        }
-    }
-
-    /// Calls `work(first channel, count)` for blocks of channels.
-    fn for_channels(&self, mut work: impl FnMut(usize, usize)) {
-        for first in (0..self.channels).step_by(CHANNELS) {
-            work(first, CHANNELS.min(self.channels - first));
         }
     }
 }
@@ -462,7 +422,7 @@ mod tests {
             machine,
             Backward {
                 x,
-                dy: &dy,
+                dy: Some(&dy),
                 relu_output: relu.then_some(&out.y),
                 statistics: &out.statistics,
                 of_batch: true,
@@ -575,7 +535,8 @@ mod tests {
         let norm = BatchNorm { rows: 3, channels: 2, epsilon: 0.0 };
         let mut statistics = [0.0_f64; STATISTICS * 2];
         norm.running_statistics(&[1.0, -1.0], &[4.0, 0.25], &mut statistics);
-        let (x, mut y, mut dx) = ([3.0, 0.0, 1.0, 0.0, -1.0, -1.0], [0.0; 6], [0.0; 6]);
+        let (x, mut y) = ([3.0, 0.0, 1.0, 0.0, -1.0, -1.0], [0.0; 6]);
+        let mut dx = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let affine = [&[3.0, 1.0][..], &[0.5, 0.0]];
         let (machine, scratch) = (Machine::new(Isa::detect(), 1), &mut vec![0.0; norm.backward_scratch()]);
         y.copy_from_slice(&x);
@@ -589,7 +550,7 @@ mod tests {
             &machine,
             Backward {
                 x: &x,
-                dy: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+                dy: None,
                 relu_output: None,
                 statistics: &statistics,
                 of_batch: false,

@@ -4,12 +4,16 @@
 //! and every lane of a strip has its own running sum. Strips are taken together in *pieces*, each with its own partial
 //! sums, which are added in the order of the pieces: the same bits for any number of threads.
 
-use crate::Real;
+use crate::{Isa, Machine, Real, per_isa};
 
 /// Numbers that are summed side by side, so that no addition waits for the one before it.
 const STRIP: usize = 256;
 /// Numbers that are worth a piece of work.
 const PIECE: usize = 1 << 15;
+/// Numbers that fit the first-level cache several times: what is copied and then changed in place.
+const BLOCK: usize = 4096;
+/// Channels whose `f64` sums fit the first-level cache.
+pub(crate) const CHANNELS: usize = 64;
 /// Most pieces, so that the partial sums stay few.
 const PIECES: usize = 64;
 
@@ -25,10 +29,32 @@ pub(crate) struct Strips {
     pub piece: usize,
 }
 
+per_isa! {
+    /// For each of N kinds of partial sums, the sum of all pieces for the channels from `first` on.
+    fn combine<T: Real, const N: usize>(strips: Strips, partial: &[T], first: usize, count: usize, sums: &mut [[f64; CHANNELS]; N]) {
+        strips.for_lanes(partial, first..first + count, |_, parts: [&[T]; N]| {
+            for (sums, part) in sums.iter_mut().zip(parts) {
+                for (sum, part) in sums.iter_mut().zip(part) {
+                    *sum += part.to_f64();
+                }
+            }
+        });
+    }
+}
+
 impl Strips {
+    /// Rows are taken together until a strip is long.
     pub fn new(rows: usize, channels: usize) -> Self {
+        Self::of(rows, channels, channels.max(1) * STRIP.div_ceil(channels.max(1)))
+    }
+
+    /// Every row is a strip.
+    pub fn of_single_rows(rows: usize, channels: usize) -> Self {
+        Self::of(rows, channels, channels.max(1))
+    }
+
+    fn of(rows: usize, channels: usize, strip: usize) -> Self {
         let len = rows * channels;
-        let strip = channels.max(1) * STRIP.div_ceil(channels.max(1));
         let strips = len.div_ceil(strip).div_ceil(PIECES).max(PIECE.div_ceil(strip));
         Self { channels, len, strip, piece: strip * strips }
     }
@@ -36,6 +62,11 @@ impl Strips {
     /// Number of pieces.
     pub fn pieces(&self) -> usize {
         self.len.div_ceil(self.piece)
+    }
+
+    /// Numbers in a block, which is copied and then changed while it is in the first-level cache: whole strips.
+    pub fn block(&self) -> usize {
+        self.strip * BLOCK.div_ceil(self.strip)
     }
 
     /// Where piece number `index` lies.
@@ -62,6 +93,38 @@ impl Strips {
                 }
             }
         }
+    }
+
+    /// Calls `work(first channel, count)` for blocks of at most [`CHANNELS`] channels.
+    pub fn for_channels(&self, mut work: impl FnMut(usize, usize)) {
+        for first in (0..self.channels).step_by(CHANNELS) {
+            work(first, CHANNELS.min(self.channels - first));
+        }
+    }
+
+    /// Calls `work(channel, sums)` with the sums, over all pieces, of each of N kinds of partial sums.
+    pub fn for_sums<T: Real, const N: usize>(&self, isa: Isa, partial: &[T], mut work: impl FnMut(usize, [f64; N])) {
+        self.for_channels(|first, count| {
+            let mut sums = [[0.0; CHANNELS]; N];
+            combine::<T, N>(isa, *self, partial, first, count, &mut sums);
+            for channel in 0..count {
+                work(first + channel, sums.each_ref().map(|sums| sums[channel]));
+            }
+        });
+    }
+
+    /// Calls `work(range, part of y)` for all blocks of `y`, each filled with its part of `x` if there is one.
+    pub fn run_on<T: Real>(&self, machine: &Machine, x: Option<&[T]>, y: &mut [T], work: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync) {
+        let block = self.block();
+        machine.threads.chunks_mut(&mut y[..self.len], self.piece, |index, y| {
+            for (start, y) in self.range(index).step_by(block).zip(y.chunks_mut(block)) {
+                let range = start..start + y.len();
+                if let Some(x) = x {
+                    y.copy_from_slice(&x[range.clone()]);
+                }
+                work(range, y);
+            }
+        });
     }
 
     /// Writes the channels' values to every row of lanes of a strip.

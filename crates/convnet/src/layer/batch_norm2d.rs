@@ -106,17 +106,17 @@ impl LayerRules for BatchNorm2d {
     fn memory<T: Real>(&self, inputs: &[Shape], usage: Use) -> Memory {
         let norm = self.norm(inputs[0]);
         let statistics = STATISTICS * norm.channels;
-        let inference = Memory { forward_scratch: statistics + norm.forward_scratch(), in_place: true, ..Memory::default() };
-        if !usage.training {
-            return inference;
+        let memory = Memory { forward_scratch: statistics + norm.forward_scratch(), in_place: true, ..Memory::default() };
+        // Without parameters, and with none before it, a training step has no backward here, but batch statistics all the same.
+        if !usage.training && self.affine {
+            return memory;
         }
         Memory {
             saved: statistics,
-            forward_scratch: inference.forward_scratch.max(norm.statistics_scratch()),
-            backward_scratch: statistics + norm.backward_scratch(),
-            keeps_inputs: true,
-            in_place: false,
-            ..inference
+            forward_scratch: memory.forward_scratch.max(norm.statistics_scratch()),
+            backward_scratch: if usage.training { statistics + norm.backward_scratch() } else { 0 },
+            keeps_inputs: usage.training,
+            ..memory
         }
     }
 
@@ -125,8 +125,7 @@ impl LayerRules for BatchNorm2d {
         let x = pass.inputs.first().copied();
         let of_batch = of_batch(pass.training, norm);
         if of_batch {
-            // A plan that trains keeps the input, so it is never overwritten.
-            norm.batch_statistics(pass.machine, x.unwrap_or_default(), pass.saved, pass.scratch);
+            norm.batch_statistics(pass.machine, x.unwrap_or(&*pass.output), pass.saved, pass.scratch);
         }
         let (own, scratch) = pass.scratch.split_at_mut(STATISTICS * norm.channels);
         let statistics = if of_batch {
@@ -157,7 +156,7 @@ impl LayerRules for BatchNorm2d {
             pass.machine,
             batch::Backward {
                 x: pass.inputs[0],
-                dy: pass.grad_output,
+                dy: (!pass.grad_output.is_empty()).then_some(pass.grad_output),
                 relu_output: pass.relu.then_some(pass.output),
                 statistics,
                 of_batch,
@@ -313,38 +312,52 @@ mod tests {
         assert_eq!(outputs, [vec![2.0, 1.5], vec![2.0, 1.5]]);
     }
 
+    /// The output of a plan without backward: in place, channels last.
+    fn in_place(bn: BatchNorm2d, training: bool, x: &[f64], residual: Option<&[f64]>, relu: bool) -> Vec<f64> {
+        let (machine, shape) = (Machine::new(Isa::detect(), 2), Shape::new(2, 2, 2, 2));
+        let memory = bn.memory::<f64>(&[shape], Use { isa: machine.isa, training: false, input_gradient: false, flattened: None });
+        let mut output = x.to_vec();
+        bn.forward(Forward {
+            machine: &machine,
+            training,
+            input_gradient: false,
+            random: 0,
+            input_shapes: &[shape],
+            output_shape: shape,
+            flattened: None,
+            inputs: &[],
+            parameters: &[&[8.0, 7.0], &[4.0, 9.0]],
+            prepared: &[],
+            residual,
+            relu,
+            output: &mut output,
+            saved: &mut vec![f64::NAN; memory.saved],
+            saved_indices: &mut [],
+            scratch: &mut vec![f64::NAN; memory.forward_scratch],
+        });
+        output
+    }
+
     #[test]
     fn the_epilogue_adds_the_residual_and_then_cuts_off_what_is_negative() {
-        let (machine, shape) = (Machine::new(Isa::detect(), 2), Shape::new(2, 2, 2, 2));
         let bn = BatchNorm2d { affine: false, ..BatchNorm2d::default() };
         let x: Vec<f64> = (0..16).map(|place| f64::from(place * 7 % 16)).collect();
         let residual: Vec<f64> = (0..16).map(|place| f64::from(place % 3) - 1.0).collect();
-        let run = |residual: Option<&[f64]>, relu| {
-            let memory = bn.memory::<f64>(&[shape], Use { isa: machine.isa, training: false, input_gradient: false, flattened: None });
-            let mut output = x.clone();
-            bn.forward(Forward {
-                machine: &machine,
-                training: false,
-                input_gradient: false,
-                random: 0,
-                input_shapes: &[shape],
-                output_shape: shape,
-                flattened: None,
-                inputs: &[],
-                parameters: &[&[8.0, 7.0], &[4.0, 9.0]],
-                prepared: &[],
-                residual,
-                relu,
-                output: &mut output,
-                saved: &mut [],
-                saved_indices: &mut [],
-                scratch: &mut vec![f64::NAN; memory.forward_scratch],
-            });
-            output
-        };
-        let (plain, fused) = (run(None, false), run(Some(&residual), true));
+        let (plain, fused) = (in_place(bn, false, &x, None, false), in_place(bn, false, &x, Some(&residual), true));
         for ((plain, residual), fused) in plain.iter().zip(&residual).zip(fused) {
             assert_eq!(fused, (plain + residual).max(0.0));
+        }
+    }
+
+    #[test]
+    fn a_training_step_without_backward_still_takes_the_statistics_of_the_batch() {
+        let bn = BatchNorm2d { affine: false, epsilon: 1e-12, ..BatchNorm2d::default() };
+        let x: Vec<f64> = (0..16).map(|place| f64::from(place * 7 % 16)).collect();
+        let output = in_place(bn, true, &x, None, false);
+        for channel in 0..2 {
+            let values: Vec<f64> = output.iter().skip(channel).step_by(2).copied().collect();
+            let (mean, variance) = mean_and_variance(&values);
+            assert!(mean.abs() < 1e-12 && (variance - 1.0).abs() < 1e-9, "{mean} {variance}");
         }
     }
 
