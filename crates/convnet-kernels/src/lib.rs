@@ -14,6 +14,7 @@
 
 pub mod columns;
 pub mod conv;
+pub mod dropout;
 mod gemm;
 pub mod elementwise;
 pub mod functions;

@@ -279,6 +279,7 @@ layers! {
     avg_pool2d::AvgPool2d,
     batch_norm2d::BatchNorm2d,
     conv2d::Conv2d,
+    dropout::Dropout,
     flatten::Flatten,
     gelu::Gelu,
     global_avg_pool::GlobalAvgPool,
@@ -292,6 +293,7 @@ layers! {
     scale::Scale,
     sigmoid::Sigmoid,
     silu::Silu,
+    spatial_dropout::SpatialDropout,
     tanh::Tanh,
 }
 
