@@ -13,6 +13,7 @@
 //!   form of the same routine, which is what gradient checks are made with.
 
 pub mod columns;
+pub mod concat;
 pub mod conv;
 pub mod dropout;
 mod gemm;
@@ -23,7 +24,9 @@ pub mod norm;
 pub mod peak;
 pub mod pool;
 pub mod real;
+pub mod reduce;
 pub mod scale;
+pub mod softmax;
 pub mod threads;
 pub mod update;
 pub mod window;

@@ -1,0 +1,158 @@
+//! One number from many: sums, the largest, its place, and whether all are finite.
+//!
+//! Sums are made in `f64`. The numbers are cut into at most [`PIECES`] pieces by their count alone, and the pieces' results
+//! are put together in order: the same bits for any number of threads.
+
+use crate::{Machine, Real, per_isa};
+
+/// Numbers that are worth a piece of work.
+const PIECE: usize = 1 << 15;
+/// Most pieces.
+const PIECES: usize = 64;
+/// Sums that run side by side, so that no addition waits for the one before it.
+const LANES: usize = 16;
+
+/// `work` of every piece of `x`, put together in order with `join`, beginning with `start`.
+fn pieces<T: Real, R: Copy + Send>(machine: &Machine, x: &[T], start: R, work: impl Fn(&[T]) -> R + Sync, join: impl Fn(R, R) -> R) -> R {
+    let piece = x.len().div_ceil(PIECES).max(PIECE);
+    let mut results = [start; PIECES];
+    let results = &mut results[..x.len().div_ceil(piece)];
+    machine.threads.chunks_mut(results, 1, |index, result| {
+        result[0] = work(&x[index * piece..((index + 1) * piece).min(x.len())]);
+    });
+    results.iter().fold(start, |all, &result| join(all, result))
+}
+
+/// Σ term(x) in `f64`.
+#[inline(always)]
+fn sum_in_lanes<T: Real>(x: &[T], term: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let blocks = x.chunks_exact(LANES);
+    let rest: f64 = blocks.remainder().iter().map(|x| term(x.to_f64())).sum();
+    for x in blocks {
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane += term(x.to_f64());
+        }
+    }
+    lanes.into_iter().sum::<f64>() + rest
+}
+
+per_isa! {
+    fn sum_piece<T: Real>(x: &[T]) -> f64 {
+        sum_in_lanes(x, |x| x)
+    }
+}
+
+/// Σ x
+pub fn sum<T: Real>(machine: &Machine, x: &[T]) -> f64 {
+    pieces(machine, x, 0.0, |x| sum_piece(machine.isa, x), |a, b| a + b)
+}
+
+per_isa! {
+    fn sum_of_squares_piece<T: Real>(x: &[T]) -> f64 {
+        sum_in_lanes(x, |x| x * x)
+    }
+}
+
+/// Σ x²
+pub fn sum_of_squares<T: Real>(machine: &Machine, x: &[T]) -> f64 {
+    pieces(machine, x, 0.0, |x| sum_of_squares_piece(machine.isa, x), |a, b| a + b)
+}
+
+per_isa! {
+    fn max_piece<T: Real>(x: &[T]) -> T {
+        let mut lanes = [T::NEG_INFINITY; LANES];
+        let blocks = x.chunks_exact(LANES);
+        let larger = |most: T, x: T| if x > most { x } else { most };
+        let rest = blocks.remainder().iter().fold(T::NEG_INFINITY, |most, &x| larger(most, x));
+        for x in blocks {
+            for (lane, &x) in lanes.iter_mut().zip(x) {
+                *lane = larger(*lane, x);
+            }
+        }
+        lanes.into_iter().fold(rest, larger)
+    }
+}
+
+/// The largest number; −∞ if there is none. A NaN is never the largest.
+pub fn max<T: Real>(machine: &Machine, x: &[T]) -> T {
+    pieces(machine, x, T::NEG_INFINITY, |x| max_piece(machine.isa, x), |a, b| if b > a { b } else { a })
+}
+
+/// The place of the largest number, of equal ones the first; `None` if there is none. A NaN is never the largest.
+pub fn argmax<T: Real>(machine: &Machine, x: &[T]) -> Option<usize> {
+    let most = max(machine, x);
+    x.iter().position(|&x| x == most)
+}
+
+per_isa! {
+    fn has_non_finite_piece<T: Real>(x: &[T]) -> bool {
+        // x − x is 0 for every finite x, and a NaN for every other.
+        let odd = x.iter().fold(T::ZERO, |odd, &x| if x - x == T::ZERO { odd } else { T::ONE });
+        odd != T::ZERO
+    }
+}
+
+/// Whether a number is infinite or not a number.
+pub fn has_non_finite<T: Real>(machine: &Machine, x: &[T]) -> bool {
+    pieces(machine, x, false, |x| has_non_finite_piece(machine.isa, x), |a, b| a || b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|place| (place * 7919 % 4001) as f32 / 2000.0 - 1.0).collect()
+    }
+
+    fn machines() -> impl Iterator<Item = Machine> {
+        Isa::available().into_iter().flat_map(|isa| [1, 2, 3, 8].map(|threads| Machine::new(isa, threads)))
+    }
+
+    #[test]
+    fn sums_are_those_of_f64_and_the_same_bits_on_every_machine() {
+        for count in [0, 1, 17, PIECE, 3 * PIECE + 5, 70 * PIECE] {
+            let x = numbers(count);
+            let exact: f64 = x.iter().map(|&x| f64::from(x)).sum();
+            let squares: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            let first = Machine::new(Isa::Portable, 1);
+            let [one, one_squares] = [sum(&first, &x), sum_of_squares(&first, &x)];
+            let tolerance = f64::EPSILON * (count as f64).sqrt() * x.iter().map(|&x| f64::from(x.abs())).sum::<f64>();
+            assert!((one - exact).abs() <= tolerance, "{one} {exact}");
+            assert!((one_squares - squares).abs() <= 1e-13 * squares, "{one_squares} {squares}");
+            for machine in machines() {
+                assert_eq!([sum(&machine, &x), sum_of_squares(&machine, &x)], [one, one_squares], "{machine:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_largest_numbers_is_found_and_nan_is_passed_over() {
+        for machine in machines() {
+            let mut x = numbers(3 * PIECE + 5);
+            x[PIECE + 7] = 5.0;
+            x[2 * PIECE] = 5.0;
+            x[3] = f32::NAN;
+            assert_eq!((max(&machine, &x), argmax(&machine, &x)), (5.0, Some(PIECE + 7)));
+            assert_eq!((max::<f32>(&machine, &[]), argmax::<f32>(&machine, &[])), (f32::NEG_INFINITY, None));
+            assert_eq!(argmax(&machine, &[f32::NAN, f32::NAN]), None);
+            assert_eq!(argmax(&machine, &[f64::NAN, f64::NEG_INFINITY]), Some(1));
+        }
+    }
+
+    #[test]
+    fn one_odd_number_anywhere_is_noticed() {
+        for machine in machines() {
+            let mut x = numbers(3 * PIECE + 5);
+            x[0] = f32::MAX;
+            assert!(!has_non_finite(&machine, &x));
+            for (place, odd) in [(0, f32::NAN), (PIECE + 1, f32::INFINITY), (3 * PIECE + 4, f32::NEG_INFINITY)] {
+                let kept = std::mem::replace(&mut x[place], odd);
+                assert!(has_non_finite(&machine, &x), "{odd} at {place}");
+                x[place] = kept;
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Softmax and its logarithm over the channels of each position. Channels last, rows × channels.
+//!
+//! | | softmax | its logarithm |
+//! |---|---|---|
+//! | forward | yᵢ = e^(xᵢ − m) / Σ e^(xⱼ − m), m the largest x | yᵢ = xᵢ − m − ln Σ e^(xⱼ − m) |
+//! | gradient | dxᵢ = yᵢ · (dyᵢ − Σ dyⱼ·yⱼ) | dxᵢ = dyᵢ − e^(yᵢ) · Σ dyⱼ |
+//!
+//! With the largest x subtracted no exponential overflows, and the largest is 1.
+
+use crate::functions::exp;
+use crate::{Machine, Real, per_isa};
+
+/// Numbers that are worth a piece of work.
+const PIECE: usize = 8192;
+/// Sums that run side by side, so that no addition waits for the one before it.
+const LANES: usize = 16;
+
+/// Calls `work(offset, rows)` for pieces of whole rows of `y`, each filled with its part of `x` if there is one.
+fn rows<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
+    let piece = channels * PIECE.div_ceil(channels);
+    machine.threads.chunks_mut(y, piece, |index, y| {
+        let start = index * piece;
+        if let Some(x) = x {
+            y.copy_from_slice(&x[start..start + y.len()]);
+        }
+        work(start, y);
+    });
+}
+
+/// All `term(x)` put together with `join`, beginning with `start`: in lanes, which are put together at the end.
+#[inline(always)]
+fn in_lanes<T: Real>(x: &[T], start: T, term: impl Fn(T) -> T, join: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [start; LANES];
+    let blocks = x.chunks_exact(LANES);
+    let rest = blocks.remainder().iter().fold(start, |all, &x| join(all, term(x)));
+    for x in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(x) {
+            *lane = join(*lane, term(x));
+        }
+    }
+    lanes.into_iter().fold(rest, join)
+}
+
+#[inline(always)]
+fn largest<T: Real>(x: &[T]) -> T {
+    in_lanes(x, T::NEG_INFINITY, |x| x, |most, x| if x > most { x } else { most })
+}
+
+#[inline(always)]
+fn sum<T: Real>(x: &[T]) -> T {
+    in_lanes(x, T::ZERO, |x| x, |sum, x| sum + x)
+}
+
+per_isa! {
+    fn softmax_rows<T: Real>(channels: usize, y: &mut [T]) {
+        for y in y.chunks_exact_mut(channels) {
+            let most = largest(y);
+            for y in &mut *y {
+                *y = exp(*y - most);
+            }
+            let share = T::ONE / sum(y);
+            for y in y {
+                *y *= share;
+            }
+        }
+    }
+}
+
+/// y ← softmax of each row of x, or of y where there is none.
+///
+/// # Panics
+/// If `channels` is zero or `x` has another length than `y`.
+pub fn softmax<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T]) {
+    rows(machine, channels, x, y, |_, y| softmax_rows(machine.isa, channels, y));
+}
+
+per_isa! {
+    fn softmax_gradient_rows<T: Real>(channels: usize, y: &[T], d: &mut [T]) {
+        for (y, d) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)) {
+            for (d, &y) in d.iter_mut().zip(y) {
+                *d *= y;
+            }
+            let products = sum(d);
+            for (d, &y) in d.iter_mut().zip(y) {
+                *d -= y * products;
+            }
+        }
+    }
+}
+
+/// dx ← y · (dy − Σ dy·y) for each row: the gradient of [`softmax`] from its output y. dx holds dy where there is none.
+///
+/// # Panics
+/// As [`softmax`].
+pub fn softmax_gradient<T: Real>(machine: &Machine, channels: usize, y: &[T], dy: Option<&[T]>, dx: &mut [T]) {
+    rows(machine, channels, dy, dx, |start, d| softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+}
+
+per_isa! {
+    fn log_softmax_rows<T: Real>(channels: usize, y: &mut [T]) {
+        for y in y.chunks_exact_mut(channels) {
+            let most = largest(y);
+            for y in &mut *y {
+                *y -= most;
+            }
+            let logarithm = in_lanes(y, T::ZERO, exp, |sum, power| sum + power).ln();
+            for y in y {
+                *y -= logarithm;
+            }
+        }
+    }
+}
+
+/// y ← ln softmax of each row of x, or of y where there is none.
+///
+/// # Panics
+/// As [`softmax`].
+pub fn log_softmax<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T]) {
+    rows(machine, channels, x, y, |_, y| log_softmax_rows(machine.isa, channels, y));
+}
+
+per_isa! {
+    fn log_softmax_gradient_rows<T: Real>(channels: usize, y: &[T], d: &mut [T]) {
+        for (y, d) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)) {
+            let total = sum(d);
+            for (d, &y) in d.iter_mut().zip(y) {
+                *d -= exp(y) * total;
+            }
+        }
+    }
+}
+
+/// dx ← dy − eʸ · Σ dy for each row: the gradient of [`log_softmax`] from its output y. dx holds dy where there is none.
+///
+/// # Panics
+/// As [`softmax`].
+pub fn log_softmax_gradient<T: Real>(machine: &Machine, channels: usize, y: &[T], dy: Option<&[T]>, dx: &mut [T]) {
+    rows(machine, channels, dy, dx, |start, d| log_softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    fn numbers(count: usize, limit: f32) -> Vec<f32> {
+        (0..count).map(|place| limit * ((place * 7919 % 4001) as f32 / 2000.0 - 1.0)).collect()
+    }
+
+    #[test]
+    fn rows_sum_to_one_and_the_logarithm_is_exact_however_far_apart_the_scores_are() {
+        for (rows, channels, limit) in [(3, 10, 5.0), (2, 1, 1e4), (400, 100, 1e4), (20, 1000, 30.0), (7, 33, 1e4)] {
+            let x = numbers(rows * channels, limit);
+            for isa in Isa::available() {
+                let machine = Machine::new(isa, 2);
+                let (mut y, mut logarithm) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+                softmax(&machine, channels, Some(&x), &mut y);
+                log_softmax(&machine, channels, Some(&x), &mut logarithm);
+                for row in 0..rows {
+                    let range = row * channels..(row + 1) * channels;
+                    let x: Vec<f64> = x[range.clone()].iter().map(|&x| f64::from(x)).collect();
+                    let most = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    let total: f64 = x.iter().map(|x| (x - most).exp()).sum();
+                    let sum: f64 = y[range.clone()].iter().map(|&y| f64::from(y)).sum();
+                    assert!((sum - 1.0).abs() <= 4e-7, "{isa}: {sum}");
+                    for (x, place) in x.iter().zip(range) {
+                        let exact = (x - most).exp() / total;
+                        // x − m is rounded once, which the exponential multiplies by e^(x − m).
+                        assert!((f64::from(y[place]) - exact).abs() <= 4.0 * f64::from(f32::EPSILON) * exact.max(1e-3), "{isa}");
+                        let exact = x - most - total.ln();
+                        let error = (f64::from(logarithm[place]) - exact).abs();
+                        assert!(error <= 4.0 * f64::from(f32::EPSILON) * exact.abs().max(1.0), "{isa}: {} {exact}", logarithm[place]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_and_working_in_place_change_no_bit() {
+        type Forward = fn(&Machine, usize, Option<&[f32]>, &mut [f32]);
+        type Backward = fn(&Machine, usize, &[f32], Option<&[f32]>, &mut [f32]);
+        let (channels, x) = (37, numbers(37 * 1500, 4.0));
+        let dy = numbers(x.len(), 1.7);
+        let both: [(Forward, Backward); 2] = [(softmax, softmax_gradient), (log_softmax, log_softmax_gradient)];
+        for (forward, backward) in both {
+            for isa in Isa::available() {
+                let (mut y, mut dx) = (x.clone(), dy.clone());
+                forward(&Machine::new(isa, 1), channels, None, &mut y);
+                backward(&Machine::new(isa, 1), channels, &y, None, &mut dx);
+                for threads in [2, 3, 8] {
+                    let machine = Machine::new(isa, threads);
+                    let (mut again, mut dx_again) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+                    forward(&machine, channels, Some(&x), &mut again);
+                    backward(&machine, channels, &y, Some(&dy), &mut dx_again);
+                    assert_eq!([&y, &dx], [&again, &dx_again], "{isa}, {threads} threads");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_nan_or_an_infinite_score_makes_the_row_a_nan_as_in_pytorch() {
+        let machine = Machine::new(Isa::detect(), 1);
+        for odd in [f32::NAN, f32::INFINITY] {
+            let mut y = [0.0, odd, 1.0, 0.0, 0.0, 0.0];
+            softmax(&machine, 3, None, &mut y);
+            assert!(y[1].is_nan() && y[3..].iter().all(|&y| (y - 1.0 / 3.0).abs() < 1e-7), "{y:?}");
+        }
+        let mut y = [f32::NEG_INFINITY, 0.0, 0.0];
+        softmax(&machine, 3, None, &mut y);
+        assert_eq!(y, [0.0, 0.5, 0.5]);
+    }
+}
