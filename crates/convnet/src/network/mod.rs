@@ -22,10 +22,13 @@ use crate::error::{Error, Result};
 use crate::layer::{Layer, LayerRules, ParameterSpec};
 use crate::shape::Shape;
 
+mod display;
 mod parameters;
 mod receptive_field;
 mod solve;
 mod summary;
+pub mod text;
+mod torch;
 
 pub use parameters::{Parameter, Parameters};
 pub use receptive_field::{AxisField, ReceptiveField, Region};
