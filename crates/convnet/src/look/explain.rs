@@ -218,7 +218,7 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
         Layer::Sigmoid(_) => elementwise(input.term([c, y, x], 1.0), "1 / (1 + e^−input)", |value| 1.0 / (1.0 + (-value).exp())),
         Layer::Tanh(_) => elementwise(input.term([c, y, x], 1.0), "tanh(input)", f64::tanh),
         Layer::Silu(_) => elementwise(input.term([c, y, x], 1.0), "input / (1 + e^−input)", |value| value / (1.0 + (-value).exp())),
-        layer if layer.kind().ends_with("dropout") => elementwise(input.term([c, y, x], 1.0), "unchanged: nothing is dropped outside training", |value| value),
+        Layer::Dropout(_) | Layer::SpatialDropout(_) => elementwise(input.term([c, y, x], 1.0), "unchanged: nothing is dropped outside training", |value| value),
         Layer::BatchNorm2d(norm) => batch_norm(inspector, node, input.term([c, y, x], 1.0), at[0], norm.epsilon),
         Layer::Flatten(_) => {
             let shape = node.input_shapes()[0];
@@ -226,7 +226,7 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
             elementwise(input.term(place, 1.0), "the same number; feature (c·H + y)·W + x", |value| value)
         }
         Layer::Add(_) => Work::sum("the sum of the branches".into(), inputs.iter().map(|input| input.term([c, y, x], 1.0)).collect(), None),
-        layer if layer.kind() == "concat" => {
+        Layer::Concat(_) => {
             let mut channel = at[0];
             let mut source = 0;
             while channel >= node.input_shapes()[source].c {

@@ -16,7 +16,7 @@ use convnet_kernels::Machine;
 
 use crate::data::{Batches, Normalisation, Split, read_image};
 use crate::error::{Error, Result};
-use crate::layer::LayerRules;
+use crate::layer::Layer;
 use crate::loss::Loss;
 use crate::network::{Network, Parameters};
 use crate::plan::{Plan, Purpose};
@@ -244,9 +244,9 @@ enum Last {
 
 impl Last {
     fn of(network: &Network) -> Self {
-        match network.node(network.output()).map(|node| node.layer().kind()) {
-            Some("softmax") => Self::Probabilities,
-            Some("log softmax") => Self::LogProbabilities,
+        match network.node(network.output()).map(|node| node.layer()) {
+            Some(Layer::Softmax(_)) => Self::Probabilities,
+            Some(Layer::LogSoftmax(_)) => Self::LogProbabilities,
             _ => Self::Scores,
         }
     }

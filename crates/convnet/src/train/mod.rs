@@ -17,6 +17,7 @@
 mod checkpoint;
 mod metrics;
 mod page;
+pub mod report;
 mod run_folder;
 mod settings;
 mod state;

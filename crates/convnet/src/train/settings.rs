@@ -45,7 +45,7 @@ impl Default for Settings {
     /// The recipe for small images: Nesterov momentum, one cycle of the learning rate, shifts and flips.
     fn default() -> Self {
         Self {
-            epochs: 12,
+            epochs: 20,
             batch: 50,
             seed: 0,
             learning_rate: Self::usual_rate(&Optimizer::default()),
@@ -66,7 +66,7 @@ impl Settings {
     /// A learning rate that usually works for an optimiser.
     pub fn usual_rate(optimizer: &Optimizer) -> f64 {
         match optimizer {
-            Optimizer::Sgd { .. } => 0.05,
+            Optimizer::Sgd { .. } => 0.1,
             Optimizer::AdamW { .. } => 0.002,
         }
     }
