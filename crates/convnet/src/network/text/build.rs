@@ -248,7 +248,8 @@ impl Build<'_> {
         let error = |error: layer::WordError| {
             let missing = error.offset == place.end() && error.length == 0;
             let example = kinds::complete(kind).filter(|_| missing).map(|text| format!(", as in '{text}'"));
-            TextError::new(self.text, error.offset, error.length, error.message + &example.unwrap_or_default())
+            let remark = example.unwrap_or_else(|| self.replaced(list, &error));
+            TextError::new(self.text, error.offset, error.length, error.message + &remark)
         };
         let layer = Layer::read(&mut words).map_err(error)?;
         match words.peek() {
@@ -256,6 +257,18 @@ impl Build<'_> {
             Some(word) => {
                 Err(error(words.error_at_next(format!("'{word}' is one word too many for '{kind}'; '->' or a new line is missing"))))
             }
+        }
+    }
+
+    /// What a wrong word was before its arithmetic was done.
+    fn replaced(&self, list: &[layer::Word], error: &layer::WordError) -> String {
+        let word = list.iter().skip(1).find(|word| (word.offset, word.length) == (error.offset, error.length));
+        let written = self.text.get(error.offset..error.offset + error.length).unwrap_or("");
+        match word {
+            Some(word) if !written.contains('(') && !written.eq_ignore_ascii_case(&word.text) => {
+                format!(" ('{written}' is {} here)", word.text)
+            }
+            _ => String::new(),
         }
     }
 

@@ -38,7 +38,8 @@
 //!
 //! # Numbers
 //! Where a number stands, the name of one may stand, and `+ - * /` between numbers and names without spaces: `2*k`,
-//! `k/4`, `conv k fxf pad f/2`. Multiplication and division come first; there are no parentheses in arithmetic.
+//! `k/4`, `conv k fx1 pad 1xn-1`. Multiplication and division come first; there are no parentheses in arithmetic. A
+//! division that leaves a remainder gives a decimal number, which no size takes.
 //!
 //! ```
 //! use convnet::network::Network;
@@ -46,7 +47,7 @@
 //! let network = Network::parse(
 //!     "input 3x32x32
 //!      let k = 16
-//!      let basic(k, f) = add( conv k fxf pad f/2 -> relu -> conv k fxf pad f/2 | identity ) -> relu
+//!      let basic(k, f) = add( conv k fxf pad same -> relu -> conv k fxf pad same | identity ) -> relu
 //!      conv k 3x3 pad 1
 //!      [ basic(k, 3) ]*2
 //!      conv 2*k 1x1 stride 2
@@ -309,6 +310,7 @@ mod tests {
         refused("input 3x9x9\nconv 4 3x3 «stide» 2", &["'stide'"]);
         refused("input 3x9x9\nconv «k» 3x3", &["'k' is not the number of filters"]);
         refused("input 3x9x9\nconv «2*k» 3x3", &["'2*k' has no value: 'k' has no value", "let k"]);
+        refused("input 3x9x9\nlet k = 6\nconv «k/4» 3x3", &["'1.5' is not the number of filters", "('k/4' is 1.5 here)"]);
         refused("input 3x9x9\nrelu «relu»", &["one word too many for 'relu'", "'->'"]);
         refused("input 3x9x9 -> CONV«» -> RELU", &["the number of filters is missing", "as in 'conv 64 3x3 pad 1'"]);
         refused("input 3x9x9 -> conv 4«»", &["the kernel is missing", "as in 'conv 64 3x3 pad 1'"]);
