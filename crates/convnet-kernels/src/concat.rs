@@ -1,6 +1,7 @@
 //! Channels of several images side by side, and back. Channels last: rows × channels.
 
-use crate::{Machine, Real};
+use crate::Machine;
+use crate::once::compiled_once;
 
 /// Numbers that are worth a piece of work.
 const PIECE: usize = 1 << 14;
@@ -10,39 +11,43 @@ fn piece_rows(channels: usize) -> usize {
     PIECE.div_ceil(channels.max(1))
 }
 
-/// y\[row\] ← the row of the first input, that of the second, …; all have `rows` rows.
-///
-/// # Panics
-/// If `y` has not as many numbers as all inputs.
-pub fn concat<T: Real>(machine: &Machine, rows: usize, inputs: &[&[T]], y: &mut [T]) {
-    let channels = inputs.iter().map(|input| input.len() / rows).sum::<usize>();
-    assert_eq!(y.len(), rows * channels, "the output has the channels of all inputs");
-    let piece = piece_rows(channels);
-    machine.threads.chunks_mut(y, piece * channels, |index, y| {
-        for (row, y) in (index * piece..).zip(y.chunks_exact_mut(channels)) {
-            let mut rest = y;
-            for input in inputs {
-                let width = input.len() / rows;
-                let (part, others) = rest.split_at_mut(width);
-                part.copy_from_slice(&input[row * width..][..width]);
-                rest = others;
+compiled_once! {
+    /// y\[row\] ← the row of the first input, that of the second, …; all have `rows` rows.
+    ///
+    /// # Panics
+    /// If `y` has not as many numbers as all inputs.
+    pub fn concat<T>(machine: &'a Machine, rows: usize, inputs: &'a [&'a [T]], y: &'a mut [T]) {
+        let channels = inputs.iter().map(|input| input.len() / rows).sum::<usize>();
+        assert_eq!(y.len(), rows * channels, "the output has the channels of all inputs");
+        let piece = piece_rows(channels);
+        machine.threads.chunks_mut(y, piece * channels, |index, y| {
+            for (row, y) in (index * piece..).zip(y.chunks_exact_mut(channels)) {
+                let mut rest = y;
+                for input in inputs {
+                    let width = input.len() / rows;
+                    let (part, others) = rest.split_at_mut(width);
+                    part.copy_from_slice(&input[row * width..][..width]);
+                    rest = others;
+                }
             }
-        }
-    });
+        });
+    }
 }
 
-/// The way back for one input: dx\[row\] ← the numbers of dy\[row\] from channel `first` on, as many as fit.
-///
-/// # Panics
-/// If `dy` or `dx` has not `rows` rows, or the channels do not lie in `dy`.
-pub fn split<T: Real>(machine: &Machine, rows: usize, dy: &[T], first: usize, dx: &mut [T]) {
-    let (channels, width) = (dy.len() / rows, dx.len() / rows);
-    let piece = piece_rows(width);
-    machine.threads.chunks_mut(dx, piece * width.max(1), |index, dx| {
-        for (row, dx) in (index * piece..).zip(dx.chunks_exact_mut(width)) {
-            dx.copy_from_slice(&dy[row * channels + first..][..width]);
-        }
-    });
+compiled_once! {
+    /// The way back for one input: dx\[row\] ← the numbers of dy\[row\] from channel `first` on, as many as fit.
+    ///
+    /// # Panics
+    /// If `dy` or `dx` has not `rows` rows, or the channels do not lie in `dy`.
+    pub fn split<T>(machine: &'a Machine, rows: usize, dy: &'a [T], first: usize, dx: &'a mut [T]) {
+        let (channels, width) = (dy.len() / rows, dx.len() / rows);
+        let piece = piece_rows(width);
+        machine.threads.chunks_mut(dx, piece * width.max(1), |index, dx| {
+            for (row, dx) in (index * piece..).zip(dx.chunks_exact_mut(width)) {
+                dx.copy_from_slice(&dy[row * channels + first..][..width]);
+            }
+        });
+    }
 }
 
 #[cfg(test)]

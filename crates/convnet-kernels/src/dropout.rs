@@ -6,7 +6,8 @@
 //! vector code.
 
 use crate::elementwise::{PIECE, pieces};
-use crate::{Machine, Real, per_isa};
+use crate::once::compiled_once;
+use crate::{Machine, per_isa};
 
 /// The key of a block: two words that know of the whole random key.
 fn block_key(random: u64, block: u64) -> [u32; 2] {
@@ -34,16 +35,18 @@ per_isa! {
     }
 }
 
-/// y ← x/(1 − share), or 0 with the probability `share`, which is at least 0 and below 1.
-///
-/// The gradient is the same routine with dy for x.
-pub fn dropout<T: Real>(machine: &Machine, share: f64, random: u64, x: Option<&[T]>, y: &mut [T]) {
-    // The conversion saturates.
-    let threshold = ((1.0 - share) * f64::from(1u32 << 31)) as i32;
-    let scale = T::from_f64(1.0 / (1.0 - share));
-    pieces(&machine.threads, x, y, |start, y| {
-        drop_piece(machine.isa, block_key(random, (start / PIECE) as u64), threshold, scale, y);
-    });
+compiled_once! {
+    /// y ← x/(1 − share), or 0 with the probability `share`, which is at least 0 and below 1.
+    ///
+    /// The gradient is the same routine with dy for x.
+    pub fn dropout<T>(machine: &'a Machine, share: f64, random: u64, x: Option<&'a [T]>, y: &'a mut [T]) {
+        // The conversion saturates.
+        let threshold = ((1.0 - share) * f64::from(1u32 << 31)) as i32;
+        let scale = T::from_f64(1.0 / (1.0 - share));
+        pieces(&machine.threads, x, y, |start, y| {
+            drop_piece(machine.isa, block_key(random, (start / PIECE) as u64), threshold, scale, y);
+        });
+    }
 }
 
 per_isa! {
@@ -57,33 +60,34 @@ per_isa! {
     }
 }
 
-/// As [`dropout`], but the `pixels` numbers of one channel of one image share their fate. Images are channels last;
-/// `factors` is working memory, one number for each channel of each image.
-///
-/// # Panics
-/// If `y` is not as many images of as many channels as `factors` says, or there are no channels or pixels.
-#[allow(clippy::too_many_arguments)]
-pub fn spatial_dropout<T: Real>(
-    machine: &Machine,
-    share: f64,
-    random: u64,
-    channels: usize,
-    pixels: usize,
-    x: Option<&[T]>,
-    y: &mut [T],
-    factors: &mut [T],
-) {
-    assert_eq!(y.len(), factors.len() * pixels, "one factor for each channel of each image");
-    factors.fill(T::ONE);
-    dropout(machine, share, random, None, factors);
-    let factors = &*factors;
-    let rows = PIECE.div_ceil(channels);
-    machine.threads.chunks_mut(y, rows * channels, |index, y| {
-        if let Some(x) = x {
-            y.copy_from_slice(&x[index * rows * channels..][..y.len()]);
-        }
-        drop_channels_piece(machine.isa, factors, channels, pixels, index * rows, y);
-    });
+compiled_once! {
+    /// As [`dropout`], but the `pixels` numbers of one channel of one image share their fate. Images are channels last;
+    /// `factors` is working memory, one number for each channel of each image.
+    ///
+    /// # Panics
+    /// If `y` is not as many images of as many channels as `factors` says, or there are no channels or pixels.
+    pub fn spatial_dropout<T>(
+        machine: &'a Machine,
+        share: f64,
+        random: u64,
+        channels: usize,
+        pixels: usize,
+        x: Option<&'a [T]>,
+        y: &'a mut [T],
+        factors: &'a mut [T],
+    ) {
+        assert_eq!(y.len(), factors.len() * pixels, "one factor for each channel of each image");
+        factors.fill(T::ONE);
+        dropout(machine, share, random, None, factors);
+        let factors = &*factors;
+        let rows = PIECE.div_ceil(channels);
+        machine.threads.chunks_mut(y, rows * channels, |index, y| {
+            if let Some(x) = x {
+                y.copy_from_slice(&x[index * rows * channels..][..y.len()]);
+            }
+            drop_channels_piece(machine.isa, factors, channels, pixels, index * rows, y);
+        });
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
 use crate::functions::{erf, exp, sigmoid as logistic, tanh as hyperbolic_tangent};
+use crate::once::compiled_once;
 use crate::threads::Threads;
 use crate::{Machine, Real, per_isa};
 
@@ -28,17 +29,19 @@ pub(crate) fn pieces<T: Real>(threads: &Threads, x: Option<&[T]>, y: &mut [T], w
 /// Makes a routine that replaces every number by a function of it.
 macro_rules! map {
     ($(#[$doc:meta])* $name:ident, $T:ident, $x:ident => $value:expr) => {
-        $(#[$doc])*
-        pub fn $name<T: Real>(machine: &Machine, x: Option<&[T]>, y: &mut [T]) {
-            per_isa! {
-                fn piece<$T: Real>(y: &mut [$T]) {
-                    for y in y {
-                        let $x = *y;
-                        *y = $value;
+        compiled_once! {
+            $(#[$doc])*
+            pub fn $name<T>(machine: &'a Machine, x: Option<&'a [T]>, y: &'a mut [T]) {
+                per_isa! {
+                    fn piece<$T: Real>(y: &mut [$T]) {
+                        for y in y {
+                            let $x = *y;
+                            *y = $value;
+                        }
                     }
                 }
+                pieces(&machine.threads, x, y, |_, y| piece(machine.isa, y));
             }
-            pieces(&machine.threads, x, y, |_, y| piece(machine.isa, y));
         }
     };
 }
@@ -46,17 +49,19 @@ macro_rules! map {
 /// Makes a routine that replaces every gradient by a function of it and of what forward kept at the same place.
 macro_rules! gradient {
     ($(#[$doc:meta])* $name:ident, $T:ident, ($kept:ident, $d:ident) => $value:expr) => {
-        $(#[$doc])*
-        pub fn $name<T: Real>(machine: &Machine, kept: &[T], dy: Option<&[T]>, dx: &mut [T]) {
-            per_isa! {
-                fn piece<$T: Real>(kept: &[$T], d: &mut [$T]) {
-                    for (d, &kept) in d.iter_mut().zip(kept) {
-                        let ($kept, $d) = (kept, *d);
-                        *d = $value;
+        compiled_once! {
+            $(#[$doc])*
+            pub fn $name<T>(machine: &'a Machine, kept: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
+                per_isa! {
+                    fn piece<$T: Real>(kept: &[$T], d: &mut [$T]) {
+                        for (d, &kept) in d.iter_mut().zip(kept) {
+                            let ($kept, $d) = (kept, *d);
+                            *d = $value;
+                        }
                     }
                 }
+                pieces(&machine.threads, dy, dx, |start, d| piece(machine.isa, &kept[start..start + d.len()], d));
             }
-            pieces(&machine.threads, dy, dx, |start, d| piece(machine.isa, &kept[start..start + d.len()], d));
         }
     };
 }
@@ -160,9 +165,11 @@ per_isa! {
     }
 }
 
-/// y ← x where x > 0, else slope · x.
-pub fn leaky_relu<T: Real>(machine: &Machine, slope: T, x: Option<&[T]>, y: &mut [T]) {
-    pieces(&machine.threads, x, y, |_, y| leaky_relu_piece(machine.isa, slope, y));
+compiled_once! {
+    /// y ← x where x > 0, else slope · x.
+    pub fn leaky_relu<T>(machine: &'a Machine, slope: T, x: Option<&'a [T]>, y: &'a mut [T]) {
+        pieces(&machine.threads, x, y, |_, y| leaky_relu_piece(machine.isa, slope, y));
+    }
 }
 
 per_isa! {
@@ -173,15 +180,19 @@ per_isa! {
     }
 }
 
-/// dx ← dy where `kept` > 0, else slope · dy: the gradient of [`leaky_relu`] from its input, or from its output if the
-/// slope is not negative.
-pub fn leaky_relu_gradient<T: Real>(machine: &Machine, slope: T, kept: &[T], dy: Option<&[T]>, dx: &mut [T]) {
-    pieces(&machine.threads, dy, dx, |start, d| leaky_relu_gradient_piece(machine.isa, slope, &kept[start..start + d.len()], d));
+compiled_once! {
+    /// dx ← dy where `kept` > 0, else slope · dy: the gradient of [`leaky_relu`] from its input, or from its output if the
+    /// slope is not negative.
+    pub fn leaky_relu_gradient<T>(machine: &'a Machine, slope: T, kept: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
+        pieces(&machine.threads, dy, dx, |start, d| leaky_relu_gradient_piece(machine.isa, slope, &kept[start..start + d.len()], d));
+    }
 }
 
-/// y ← x.
-pub fn copy<T: Real>(machine: &Machine, x: &[T], y: &mut [T]) {
-    pieces(&machine.threads, Some(x), y, |_, _| ());
+compiled_once! {
+    /// y ← x.
+    pub fn copy<T>(machine: &'a Machine, x: &'a [T], y: &'a mut [T]) {
+        pieces(&machine.threads, Some(x), y, |_, _| ());
+    }
 }
 
 per_isa! {
@@ -192,18 +203,22 @@ per_isa! {
     }
 }
 
-/// y ← y + x.
-pub fn add_to<T: Real>(machine: &Machine, x: &[T], y: &mut [T]) {
-    add_all(machine, None, &[x], y);
+compiled_once! {
+    /// y ← y + x.
+    pub fn add_to<T>(machine: &'a Machine, x: &'a [T], y: &'a mut [T]) {
+        add_all(machine, None, &[x], y);
+    }
 }
 
-/// y ← first + each of the others, one after the other.
-pub fn add_all<T: Real>(machine: &Machine, first: Option<&[T]>, others: &[&[T]], y: &mut [T]) {
-    pieces(&machine.threads, first, y, |start, y| {
-        for other in others {
-            add_to_piece(machine.isa, &other[start..start + y.len()], y);
-        }
-    });
+compiled_once! {
+    /// y ← first + each of the others, one after the other.
+    pub fn add_all<T>(machine: &'a Machine, first: Option<&'a [T]>, others: &'a [&'a [T]], y: &'a mut [T]) {
+        pieces(&machine.threads, first, y, |start, y| {
+            for other in others {
+                add_to_piece(machine.isa, &other[start..start + y.len()], y);
+            }
+        });
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod elementwise;
 pub mod functions;
 pub mod isa;
 pub mod norm;
+mod once;
 pub mod peak;
 pub mod pool;
 pub mod real;

@@ -1,7 +1,8 @@
 //! Every channel times a number of its own. Channels last, rows × channels.
 
 use crate::norm::strips::Strips;
-use crate::{Machine, Real, per_isa};
+use crate::once::compiled_once;
+use crate::{Machine, per_isa};
 
 /// Working memory of [`scale`].
 pub fn scale_scratch(rows: usize, channels: usize) -> usize {
@@ -24,16 +25,18 @@ per_isa! {
     }
 }
 
-/// y ← x · weight of the channel; y holds x where there is none.
-///
-/// # Panics
-/// If `y` is not made of rows of as many numbers as `weight`, or `scratch` is shorter than [`scale_scratch`].
-pub fn scale<T: Real>(machine: &Machine, x: Option<&[T]>, weight: &[T], y: &mut [T], scratch: &mut [T]) {
-    let strips = Strips::new(y.len() / weight.len(), weight.len());
-    let lanes = &mut scratch[..strips.strip];
-    strips.repeat(lanes, |channel| weight[channel]);
-    let lanes = &*lanes;
-    strips.run_on(machine, x, y, |_, y| scale_piece(machine.isa, lanes, y));
+compiled_once! {
+    /// y ← x · weight of the channel; y holds x where there is none.
+    ///
+    /// # Panics
+    /// If `y` is not made of rows of as many numbers as `weight`, or `scratch` is shorter than [`scale_scratch`].
+    pub fn scale<T>(machine: &'a Machine, x: Option<&'a [T]>, weight: &'a [T], y: &'a mut [T], scratch: &'a mut [T]) {
+        let strips = Strips::new(y.len() / weight.len(), weight.len());
+        let lanes = &mut scratch[..strips.strip];
+        strips.repeat(lanes, |channel| weight[channel]);
+        let lanes = &*lanes;
+        strips.run_on(machine, x, y, |_, y| scale_piece(machine.isa, lanes, y));
+    }
 }
 
 per_isa! {
@@ -49,19 +52,21 @@ per_isa! {
     }
 }
 
-/// dweight ← dweight + Σ x · dy over the rows.
-///
-/// # Panics
-/// If `x` is not made of rows of as many numbers as `dweight`, or `scratch` is shorter than [`gradient_scratch`].
-pub fn scale_gradient<T: Real>(machine: &Machine, x: &[T], dy: &[T], dweight: &mut [T], scratch: &mut [T]) {
-    let channels = dweight.len();
-    let strips = Strips::new(x.len() / channels, channels);
-    let partial = &mut scratch[..strips.strip * strips.pieces()];
-    machine.threads.chunks_mut(partial, strips.strip, |index, sums| {
-        let range = strips.range(index);
-        products(machine.isa, &x[range.clone()], &dy[range], sums);
-    });
-    strips.for_sums(machine.isa, partial, |channel, [sum]| dweight[channel] += T::from_f64(sum));
+compiled_once! {
+    /// dweight ← dweight + Σ x · dy over the rows.
+    ///
+    /// # Panics
+    /// If `x` is not made of rows of as many numbers as `dweight`, or `scratch` is shorter than [`gradient_scratch`].
+    pub fn scale_gradient<T>(machine: &'a Machine, x: &'a [T], dy: &'a [T], dweight: &'a mut [T], scratch: &'a mut [T]) {
+        let channels = dweight.len();
+        let strips = Strips::new(x.len() / channels, channels);
+        let partial = &mut scratch[..strips.strip * strips.pieces()];
+        machine.threads.chunks_mut(partial, strips.strip, |index, sums| {
+            let range = strips.range(index);
+            products(machine.isa, &x[range.clone()], &dy[range], sums);
+        });
+        strips.for_sums(machine.isa, partial, |channel, [sum]| dweight[channel] += T::from_f64(sum));
+    }
 }
 
 #[cfg(test)]

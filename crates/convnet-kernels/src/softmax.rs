@@ -8,6 +8,7 @@
 //! With the largest x subtracted no exponential overflows, and the largest is 1.
 
 use crate::functions::exp;
+use crate::once::compiled_once;
 use crate::{Machine, Real, per_isa};
 
 /// Numbers that are worth a piece of work.
@@ -66,12 +67,14 @@ per_isa! {
     }
 }
 
-/// y ← softmax of each row of x, or of y where there is none.
-///
-/// # Panics
-/// If `channels` is zero or `x` has another length than `y`.
-pub fn softmax<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T]) {
-    rows(machine, channels, x, y, |_, y| softmax_rows(machine.isa, channels, y));
+compiled_once! {
+    /// y ← softmax of each row of x, or of y where there is none.
+    ///
+    /// # Panics
+    /// If `channels` is zero or `x` has another length than `y`.
+    pub fn softmax<T>(machine: &'a Machine, channels: usize, x: Option<&'a [T]>, y: &'a mut [T]) {
+        rows(machine, channels, x, y, |_, y| softmax_rows(machine.isa, channels, y));
+    }
 }
 
 per_isa! {
@@ -88,12 +91,14 @@ per_isa! {
     }
 }
 
-/// dx ← y · (dy − Σ dy·y) for each row: the gradient of [`softmax`] from its output y. dx holds dy where there is none.
-///
-/// # Panics
-/// As [`softmax`].
-pub fn softmax_gradient<T: Real>(machine: &Machine, channels: usize, y: &[T], dy: Option<&[T]>, dx: &mut [T]) {
-    rows(machine, channels, dy, dx, |start, d| softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+compiled_once! {
+    /// dx ← y · (dy − Σ dy·y) for each row: the gradient of [`softmax`] from its output y. dx holds dy where there is none.
+    ///
+    /// # Panics
+    /// As [`softmax`].
+    pub fn softmax_gradient<T>(machine: &'a Machine, channels: usize, y: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
+        rows(machine, channels, dy, dx, |start, d| softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+    }
 }
 
 per_isa! {
@@ -111,12 +116,14 @@ per_isa! {
     }
 }
 
-/// y ← ln softmax of each row of x, or of y where there is none.
-///
-/// # Panics
-/// As [`softmax`].
-pub fn log_softmax<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T]) {
-    rows(machine, channels, x, y, |_, y| log_softmax_rows(machine.isa, channels, y));
+compiled_once! {
+    /// y ← ln softmax of each row of x, or of y where there is none.
+    ///
+    /// # Panics
+    /// As [`softmax`].
+    pub fn log_softmax<T>(machine: &'a Machine, channels: usize, x: Option<&'a [T]>, y: &'a mut [T]) {
+        rows(machine, channels, x, y, |_, y| log_softmax_rows(machine.isa, channels, y));
+    }
 }
 
 per_isa! {
@@ -130,12 +137,14 @@ per_isa! {
     }
 }
 
-/// dx ← dy − eʸ · Σ dy for each row: the gradient of [`log_softmax`] from its output y. dx holds dy where there is none.
-///
-/// # Panics
-/// As [`softmax`].
-pub fn log_softmax_gradient<T: Real>(machine: &Machine, channels: usize, y: &[T], dy: Option<&[T]>, dx: &mut [T]) {
-    rows(machine, channels, dy, dx, |start, d| log_softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+compiled_once! {
+    /// dx ← dy − eʸ · Σ dy for each row: the gradient of [`log_softmax`] from its output y. dx holds dy where there is none.
+    ///
+    /// # Panics
+    /// As [`softmax`].
+    pub fn log_softmax_gradient<T>(machine: &'a Machine, channels: usize, y: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
+        rows(machine, channels, dy, dx, |start, d| log_softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! mean is kept as a number and what is missing from it.
 
 use super::strips::{CHANNELS, Strips, parts, parts_mut};
+use crate::once::compiled_once;
 use crate::{Machine, Real, per_isa};
 
 /// Numbers for each channel in the statistics: mean, the part of the mean that its type could not hold, 1/√(σ² + ε), σ².
@@ -263,26 +264,7 @@ impl BatchNorm {
     /// # Panics
     /// If a slice is shorter than it must be.
     pub fn batch_statistics<T: Real>(&self, machine: &Machine, x: &[T], statistics: &mut [T], scratch: &mut [T]) {
-        let strips = self.strips();
-        let partial = &mut scratch[..self.statistics_scratch()];
-        machine.threads.chunks_mut(partial, 3 * strips.strip, |index, partial| {
-            let (shift, sums) = partial.split_at_mut(strips.strip);
-            let (sum, square) = sums.split_at_mut(strips.strip);
-            moments(machine.isa, &x[strips.range(index)], shift, sum, square);
-        });
-        let [means, rests, inverses, variances] = parts_mut(statistics, self.channels);
-        strips.for_channels(|first, count| {
-            let (mut mean, mut spread) = ([0.0; CHANNELS], [0.0; CHANNELS]);
-            let (mean, spread) = (&mut mean[..count], &mut spread[..count]);
-            combine(machine.isa, strips, &*partial, first, mean, spread);
-            for (channel, (&mut mean, &mut spread)) in (first..).zip(mean.iter_mut().zip(spread)) {
-                let variance = spread / self.rows as f64;
-                means[channel] = T::from_f64(mean);
-                rests[channel] = T::from_f64(mean - means[channel].to_f64());
-                inverses[channel] = T::from_f64(1.0 / (variance + self.epsilon).sqrt());
-                variances[channel] = T::from_f64(variance);
-            }
-        });
+        write_batch_statistics(self, machine, x, statistics, scratch);
     }
 
     /// Writes the statistics that have this mean and this variance, one number per channel.
@@ -304,8 +286,47 @@ impl BatchNorm {
     /// # Panics
     /// If a slice is shorter than it must be.
     pub fn forward<T: Real>(&self, machine: &Machine, pass: Forward<'_, T>) {
-        let strips = self.strips();
-        let [means, rests, inverses, _] = parts(pass.statistics, self.channels);
+        forward(self, machine, pass);
+    }
+
+    /// Writes dx and adds to the gradients of weight and bias.
+    ///
+    /// # Panics
+    /// If a slice is shorter than it must be.
+    pub fn backward<T: Real>(&self, machine: &Machine, pass: Backward<'_, T>) {
+        backward(self, machine, pass);
+    }
+}
+
+compiled_once! {
+    fn write_batch_statistics<T>(norm: &'a BatchNorm, machine: &'a Machine, x: &'a [T], statistics: &'a mut [T], scratch: &'a mut [T]) {
+        let strips = norm.strips();
+        let partial = &mut scratch[..norm.statistics_scratch()];
+        machine.threads.chunks_mut(partial, 3 * strips.strip, |index, partial| {
+            let (shift, sums) = partial.split_at_mut(strips.strip);
+            let (sum, square) = sums.split_at_mut(strips.strip);
+            moments(machine.isa, &x[strips.range(index)], shift, sum, square);
+        });
+        let [means, rests, inverses, variances] = parts_mut(statistics, norm.channels);
+        strips.for_channels(|first, count| {
+            let (mut mean, mut spread) = ([0.0; CHANNELS], [0.0; CHANNELS]);
+            let (mean, spread) = (&mut mean[..count], &mut spread[..count]);
+            combine(machine.isa, strips, &*partial, first, mean, spread);
+            for (channel, (&mut mean, &mut spread)) in (first..).zip(mean.iter_mut().zip(spread)) {
+                let variance = spread / norm.rows as f64;
+                means[channel] = T::from_f64(mean);
+                rests[channel] = T::from_f64(mean - means[channel].to_f64());
+                inverses[channel] = T::from_f64(1.0 / (variance + norm.epsilon).sqrt());
+                variances[channel] = T::from_f64(variance);
+            }
+        });
+    }
+}
+
+compiled_once! {
+    fn forward<T>(norm: &'a BatchNorm, machine: &'a Machine, pass: Forward<'a, T>) {
+        let strips = norm.strips();
+        let [means, rests, inverses, _] = parts(pass.statistics, norm.channels);
         let [weight, bias] = pass.affine.map_or([None; 2], |affine| affine.map(Some));
         let [mean, scale, offset] = parts_mut(pass.scratch, strips.strip);
         strips.repeat(mean, |channel| means[channel]);
@@ -321,15 +342,13 @@ impl BatchNorm {
             Some(residual) => normalise_and_add(machine.isa, lanes, floor, &residual[range], y),
         });
     }
+}
 
-    /// Writes dx and adds to the gradients of weight and bias.
-    ///
-    /// # Panics
-    /// If a slice is shorter than it must be.
-    pub fn backward<T: Real>(&self, machine: &Machine, pass: Backward<'_, T>) {
+compiled_once! {
+    fn backward<T>(norm: &'a BatchNorm, machine: &'a Machine, pass: Backward<'a, T>) {
         let Backward { x, dy, relu_output, statistics, of_batch, weight, dx, mut daffine, scratch } = pass;
-        let strips = self.strips();
-        let [means, rests, inverses, _] = parts(statistics, self.channels);
+        let strips = norm.strips();
+        let [means, rests, inverses, _] = parts(statistics, norm.channels);
         let (lanes, partial) = scratch.split_at_mut(4 * strips.strip);
         let [mean, scale, constant, slope] = parts_mut(lanes, strips.strip);
         strips.repeat(mean, |channel| means[channel]);
@@ -349,9 +368,9 @@ impl BatchNorm {
                     dbias[channel] += T::from_f64(sum);
                 }
                 if of_batch {
-                    let slope_here = product * inverse * inverse / self.rows as f64;
+                    let slope_here = product * inverse * inverse / norm.rows as f64;
                     slope[channel] = T::from_f64(slope_here);
-                    constant[channel] = T::from_f64(sum / self.rows as f64 - rest * slope_here);
+                    constant[channel] = T::from_f64(sum / norm.rows as f64 - rest * slope_here);
                 }
             });
             strips.spread(constant);

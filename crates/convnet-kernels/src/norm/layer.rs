@@ -10,6 +10,7 @@
 //! (Ba, Kiros and Hinton 2016.) A row stays in the first-level cache, so every number is read once from memory.
 
 use super::strips::Strips;
+use crate::once::compiled_once;
 use crate::threads::{Pieces, Threads};
 use crate::{Machine, Real, per_isa};
 
@@ -191,12 +192,7 @@ impl LayerNorm {
     /// # Panics
     /// If a slice has another length than it must have.
     pub fn forward<T: Real>(&self, machine: &Machine, x: Option<&[T]>, affine: [&[T]; 2], y: &mut [T], statistics: &mut [T]) {
-        let strips = self.strips();
-        let lengths = [strips.piece, STATISTICS * strips.piece / self.channels];
-        chunk_pairs(&machine.threads, strips.pieces(), y, statistics, lengths, |index, y, statistics| {
-            let x = x.map(|x| &x[strips.range(index)]);
-            forward_rows(machine.isa, x, T::from_f64(self.epsilon), affine, y, statistics);
-        });
+        forward(self, machine, x, affine, y, statistics);
     }
 
     /// Writes dx and adds to the gradients of weight and bias.
@@ -204,18 +200,42 @@ impl LayerNorm {
     /// # Panics
     /// If a slice has another length than it must have.
     pub fn backward<T: Real>(&self, machine: &Machine, pass: Backward<'_, T>) {
+        backward(self, machine, pass);
+    }
+}
+
+compiled_once! {
+    fn forward<T>(
+        norm: &'a LayerNorm,
+        machine: &'a Machine,
+        x: Option<&'a [T]>,
+        affine: [&'a [T]; 2],
+        y: &'a mut [T],
+        statistics: &'a mut [T],
+    ) {
+        let strips = norm.strips();
+        let lengths = [strips.piece, STATISTICS * strips.piece / norm.channels];
+        chunk_pairs(&machine.threads, strips.pieces(), y, statistics, lengths, |index, y, statistics| {
+            let x = x.map(|x| &x[strips.range(index)]);
+            forward_rows(machine.isa, x, T::from_f64(norm.epsilon), affine, y, statistics);
+        });
+    }
+}
+
+compiled_once! {
+    fn backward<T>(norm: &'a LayerNorm, machine: &'a Machine, pass: Backward<'a, T>) {
         let Backward { x, dy, statistics, weight, dx, dweight, dbias, scratch } = pass;
-        let strips = self.strips();
-        let partial = &mut scratch[..self.backward_scratch()];
+        let strips = norm.strips();
+        let partial = &mut scratch[..norm.backward_scratch()];
         partial.fill(T::ZERO);
         let statistics_of = |index: usize| {
             let rows = strips.range(index);
-            &statistics[STATISTICS * rows.start / self.channels..STATISTICS * rows.end / self.channels]
+            &statistics[STATISTICS * rows.start / norm.channels..STATISTICS * rows.end / norm.channels]
         };
-        let lengths = [2 * self.channels, strips.piece];
+        let lengths = [2 * norm.channels, strips.piece];
         chunk_pairs(&machine.threads, strips.pieces(), partial, dx.unwrap_or_default(), lengths, |index, partial, dx| {
             let (x, statistics) = (&x[strips.range(index)], statistics_of(index));
-            let (dweight, dbias) = partial.split_at_mut(self.channels);
+            let (dweight, dbias) = partial.split_at_mut(norm.channels);
             let dy = dy.map(|dy| &dy[strips.range(index)]);
             if dx.is_empty() {
                 parameter_rows(machine.isa, x, statistics, dy.unwrap_or_default(), dweight, dbias);
