@@ -229,11 +229,11 @@ mod tests {
     #[test]
     fn every_number_has_its_address() {
         // The first number of each of the first three pieces, by the definition.
-        let spec = weight(Linear::new(200), 1);
+        let spec = weight(Linear::new(100), 100);
         let values = Initialisation::He.fill(&spec, 42, 9);
         for piece in 0..3 {
             let mut random = Address::new(42, Purpose::Initialise).then(9).then(piece as u64).random();
-            let expected = 2.0_f64.sqrt() * random.normal();
+            let expected = (2.0_f64 / 100.0).sqrt() * random.normal();
             assert_eq!(values[piece * PIECE], expected as f32);
         }
         assert_eq!(values, Initialisation::He.fill(&spec, 42, 9));
