@@ -1,6 +1,6 @@
 //! A plan computes what its network says: gradients of whole graphs, purposes that agree, memory that was promised.
 
-use convnet::layer::{Backward, Forward, Layer, LayerRules, Memory, ParameterSpec, Use};
+use convnet::layer::{Backward, Forward, Layer, LayerRules, Memory, ParameterSpec, Role, Use};
 use convnet::layer::{add::Add, batch_norm2d::BatchNorm2d, conv2d::Conv2d, flatten::Flatten, linear::Linear, relu::Relu};
 use convnet::network::{Network, NodeId, Parameters};
 use convnet::plan::{Plan, PlanBytes, Purpose};
@@ -207,6 +207,25 @@ fn the_memory_that_is_promised_is_the_memory_that_is_used() {
         let promised = PlanBytes::of::<f32>(&network, 32, purpose, &machine(1)).unwrap().total() as f64;
         let used = Plan::<f32>::new(&network, 32, purpose, &machine(1)).unwrap().bytes().total() as f64;
         assert!((used / promised - 1.0).abs() < 0.05, "{purpose:?}: promised {promised}, used {used}");
+    }
+}
+
+#[test]
+fn the_summary_promises_what_a_training_holds() {
+    let text = "input 3x20x20 -> conv 16 3x3 pad 1 no bias -> bn -> relu -> maxpool 2 -> conv 24 3x3 pad 1 -> relu -> flatten -> fc 10";
+    let network = Network::parse(text).unwrap();
+    let (batch, slots) = (32, 1);
+    let promised = convnet::plan::summary(&network, batch, &machine(1), slots).unwrap().totals;
+    let parameters = random_parameters::<f32>(&network);
+    let bytes = |count: usize| (count * std::mem::size_of::<f32>()) as u64;
+    let held = |purpose| Plan::<f32>::new(&network, batch, purpose, &machine(1)).unwrap().bytes().total() + bytes(parameters.count());
+    let velocities: usize = parameters.list().iter().filter(|p| p.role != Role::Buffer).map(|p| p.tensor.len()).sum();
+    for (promised, held) in [
+        (promised.inference_bytes, held(Purpose::Infer)),
+        (promised.training_bytes, held(Purpose::Train) + bytes(slots * velocities)),
+    ] {
+        let promised = promised.unwrap() as f64;
+        assert!((held as f64 / promised - 1.0).abs() < 0.05, "promised {promised}, held {held}");
     }
 }
 

@@ -26,6 +26,16 @@ use crate::shape::sizes_text;
 pub const MODEL_FILE: &str = "model.safetensors";
 
 /// A network with its numbers. See the [module](self).
+///
+/// ```no_run
+/// use convnet::model::Model;
+///
+/// let model = Model::load("runs/1")?;
+/// for (class, probability) in model.predict_file("shirt.png")?.top(3) {
+///     println!("{class}: {:.1} %", 100.0 * probability);
+/// }
+/// # Ok::<(), convnet::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     network: Network,

@@ -85,6 +85,19 @@ pub fn summary(network: &Network, batch: usize, machine: &Machine, slots: usize)
 }
 
 /// A network ready to run. See the [module](self).
+///
+/// ```
+/// use convnet::network::{Network, Parameters};
+/// use convnet::plan::{Plan, Purpose};
+/// use convnet::{Error, Machine};
+///
+/// let network = Network::parse("input 1x4x4 -> conv 1 3x3 -> relu")?;
+/// let ones = Parameters::build(&network, |_, spec| vec![1.0; spec.count()])?;
+/// let machine = Machine::detect().map_err(Error::Argument)?;
+/// let mut plan = Plan::<f32>::new(&network, 1, Purpose::Infer, &machine)?;
+/// assert_eq!(plan.forward(&ones, &[2.0; 16], 0), [19.0; 4]); // nine products of 2·1, and the bias
+/// # Ok::<(), convnet::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Plan<T = f32> {
     machine: Machine,

@@ -32,6 +32,10 @@ pub(super) fn write(run: &Run, data: &Dataset, machine: &Machine, path: &Path) -
         name: data.test.name(mistake.sample),
         mistake: mistake.clone(),
     });
+    let source = match run.record.data.source.as_str() {
+        "embedded" => "the embedded images",
+        source => source,
+    };
     let page = render(&Report {
         layers: layers.collect(),
         settings: &settings,
@@ -48,7 +52,7 @@ pub(super) fn write(run: &Run, data: &Dataset, machine: &Machine, path: &Path) -
             format!("convnet summary {folder}"),
             format!("convnet check {folder}"),
         ],
-        ..Report::new(&format!("Training on {}", run.record.data.source), network, run.model.parameters())
+        ..Report::new(&format!("Training on {source}"), network, run.model.parameters())
     })?;
     write_whole(path, page.as_bytes())
 }
