@@ -1,8 +1,8 @@
 //! Proof that a network's gradients are those of its forward pass: every layer against central differences in `f64`.
 //!
-//! A layer is checked alone, at random inputs and parameters, in both modes (training and inference). Where it is large,
-//! it is checked at a smaller height and width with the same hyperparameters and channels, and at a fixed number of places
-//! drawn by the seed; the result says so.
+//! A layer is checked alone, at random inputs and parameters, in both modes (training and inference); products, which know
+//! no modes, in one. Where it is large, it is checked at a smaller height and width with the same hyperparameters and
+//! channels, and at a fixed number of places drawn by the seed; the result says so.
 
 use convnet_kernels::{Isa, Machine};
 
@@ -14,6 +14,12 @@ use crate::shape::Shape;
 
 /// Numbers of one gradient that are compared at most.
 const PLACES: usize = 24;
+
+/// The same for a layer of more than [`HEAVY`] multiplications, which would take minutes.
+const HEAVY_PLACES: usize = 6;
+
+/// Multiplications of one forward pass beyond which a layer is heavy.
+const HEAVY: u64 = 50_000_000;
 
 /// Images in the batch of a check.
 const BATCH: usize = 2;
@@ -66,9 +72,11 @@ pub fn check(network: &Network, seed: u64, threads: usize, mut done: impl FnMut(
 fn check_layer(node: &Node, seed: u64, machine: &Machine) -> Result<LayerCheck> {
     let full: Vec<Shape> = node.input_shapes().iter().map(|shape| shape.with_batch(BATCH)).collect();
     let inputs = reduced(node, &full);
+    let macs = node.layer().macs(&inputs);
+    let places = Places::Drawn { count: if macs > HEAVY { HEAVY_PLACES } else { PLACES }, seed };
+    let modes: &[bool] = if macs > 0 { &[true] } else { &[false, true] };
     let mut errors = Vec::new();
-    for training in [false, true] {
-        let places = Places::Drawn { count: PLACES, seed };
+    for &training in modes {
         for mut error in gradient_errors_at(machine, node.layer(), &inputs, training, seed, places)? {
             error.of += if training { " (training)" } else { " (inference)" };
             errors.push(error);
