@@ -63,7 +63,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// A part of the text. Values are numbered as by [`NodeId::index`]: 0 is the image, node `id - 1` makes value `id`.
+/// A part of the text. Values are numbered as by [`NodeId::index`](super::NodeId::index): 0 is the image, node `id - 1` makes value `id`.
 #[derive(Clone, Copy, Debug)]
 enum Piece {
     Text(&'static str),

@@ -11,7 +11,7 @@ use crate::layer::{self, Layer, LayerRules, Words};
 use crate::network::{MAX_LAYERS, Network, NetworkBuilder, NodeId, torch};
 use crate::shape::Shape;
 
-/// The largest number of statements that the unrolled text may have; layers are fewer.
+/// The largest number of statements, branches and values that the unrolled text may have; layers are fewer.
 const MAX_STEPS: usize = 16 * MAX_LAYERS;
 
 /// The network that the program says.
@@ -118,12 +118,16 @@ impl Measure<'_> {
         self.step(1, place)?;
         match item {
             Item::Layer(layer) => {
+                self.step(layer.branches.as_ref().map_or(0, Vec::len), place)?;
                 for branch in layer.branches.iter().flatten() {
                     self.items(branch, scope, depth + 1)?;
                 }
                 self.layer(place)
             }
-            Item::Torch(..) => self.layer(place),
+            Item::Torch(_, module) => {
+                self.step(module.arguments.len() + module.methods.len(), place)?;
+                self.layer(place)
+            }
             Item::From(_) => Ok(()),
             Item::Repeat { body, count, .. } => {
                 for _ in 0..scope.count(self.text, count.as_ref())? {

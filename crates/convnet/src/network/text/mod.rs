@@ -33,7 +33,8 @@
 //! | `let block(k, s) = …` | layers with a name, up to the end of the line or of the open bracket |
 //! | `block(256, 2)` | those layers, with these values |
 //!
-//! Inside brackets and parentheses a new line separates layers as an arrow does. `pool` is `maxpool`, `batchnorm` is `bn`,
+//! Inside brackets and parentheses a new line separates layers as an arrow does. A definition may use those above it, but not
+//! itself. Brackets, branches and definitions may be nested 64 deep, and a network has at most 10,000 layers. `pool` is `maxpool`, `batchnorm` is `bn`,
 //! `linear` and `dense` are `fc`.
 //!
 //! # Numbers
@@ -102,7 +103,7 @@
 //! ```
 //!
 //! # Mistakes
-//! Each is an [`Error::Text`](crate::Error::Text) that points at its line and column. A kernel that is larger than its image,
+//! Each is an [`Error::Text`] that points at its line and column. A kernel that is larger than its image,
 //! branches that do not match and layers that nobody reads are mistakes of the text as well.
 //!
 //! ```
@@ -373,6 +374,10 @@ mod tests {
     fn absurd_texts_fail_fast_with_a_clear_message() {
         refused("input 3x8x8\n[[[«relu»]*1000]*1000]*1000", &["more than 10000 layers"]);
         refused("input 3x8x8\n[«[identity]*1000000000»]*1000000000", &["more than 10000 layers"]);
+        let many = |repeated: &str| vec![repeated; 20_000].join("|");
+        refused(&format!("input 3x8x8\n[«add»({})]*9999", many("identity")), &["more than 10000 layers"]);
+        let calls = ":setNumInputDims(3)".repeat(20_000);
+        assert!(mistake(&format!("input 3x8x8\n[nn.View(-1){calls}]*9999")).message.contains("more than 10000 layers"));
         let nested = |count: usize| format!("input 3x8x8\n{}relu{}", "[".repeat(count), "]".repeat(count));
         assert!(Network::parse(&nested(MAX_DEPTH)).is_ok());
         for count in [MAX_DEPTH + 1, 10_000] {

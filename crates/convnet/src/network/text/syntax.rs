@@ -263,7 +263,8 @@ impl Parser<'_> {
         let mut word = self.single(expected)?;
         while self.take(Kind::Comma).is_some() {
             let next = self.single("a number behind ','")?;
-            word = Word { text: format!("{},{}", word.text, next.text), place: word.place.to(next.place) };
+            word.text.extend([",", next.text.as_str()]);
+            word.place = word.place.to(next.place);
         }
         Ok(word)
     }
@@ -379,13 +380,11 @@ impl Parser<'_> {
         }
         let place = words[0].place.to(words[words.len() - 1].place);
         let called = self.token().kind == Kind::Open;
-        if called && words.len() == 1 {
-            if let Some(&definition) = self.names.get(&words[0].text) {
-                return match label {
-                    Some(label) => Err(self.error(label.place, UNNAMABLE)),
-                    None => self.call(definition, place),
-                };
-            }
+        if let (true, [word], Some(&definition)) = (called, &words[..], self.names.get(&words[0].text)) {
+            return match label {
+                Some(label) => Err(self.error(label.place, UNNAMABLE)),
+                None => self.call(definition, word.place),
+            };
         }
         let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
         let (kind, count) = kinds::find(&texts).map_err(|reason| self.unknown(&words[0], called, reason))?;

@@ -80,7 +80,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, TextError> {
         let message = format!("the text has {} bytes; a network's text has at most {MAX_BYTES}", text.len());
         return Err(Place { offset: 0, length: 0 }.error("", message));
     }
-    let mut lexer = Lexer { text, next: 0, tokens: Vec::new(), line: 0 };
+    let mut lexer = Lexer { text, next: 0, tokens: Vec::new(), line: 0, lua: false };
     while let Some(letter) = lexer.peek() {
         lexer.token(letter)?;
     }
@@ -95,6 +95,8 @@ struct Lexer<'a> {
     tokens: Vec<Token>,
     /// Number of tokens before this line.
     line: usize,
+    /// Whether a word of this line belongs to Lua.
+    lua: bool,
 }
 
 impl Lexer<'_> {
@@ -147,6 +149,7 @@ impl Lexer<'_> {
             self.push(Kind::Newline, 1);
         }
         self.line = self.tokens.len();
+        self.lua = false;
     }
 
     fn arrow(&mut self) {
@@ -162,16 +165,14 @@ impl Lexer<'_> {
     }
 
     fn quoted(&mut self, quote: char) -> Result<(), TextError> {
-        let line = self.rest().lines().next().unwrap_or("");
-        match line[1..].find(quote) {
-            Some(length) => {
-                self.push(Kind::Quoted, length + 2);
-                Ok(())
-            }
-            None => {
-                Err(Place { offset: self.next, length: line.len() }.error(self.text, format!("{quote} has no second {quote} in this line")))
-            }
+        let inside = &self.rest()[1..];
+        let length = inside.find([quote, '\n']).unwrap_or(inside.len());
+        if !inside[length..].starts_with(quote) {
+            let place = Place { offset: self.next, length: length + 1 };
+            return Err(place.error(self.text, format!("{quote} has no second {quote} in this line")));
         }
+        self.push(Kind::Quoted, length + 2);
+        Ok(())
     }
 
     fn word(&mut self) -> Result<(), TextError> {
@@ -182,20 +183,20 @@ impl Lexer<'_> {
             let place = Place { offset: self.next, length };
             return Err(place.error(self.text, format!("a word of {length} letters; words have at most {MAX_WORD}")));
         }
+        self.lua |= is_lua_word(&rest[..length]);
         self.push(Kind::Word, length);
         Ok(())
     }
 
     /// Whether this line is Lua so far, or empty: only there `--` begins a comment.
     fn is_lua(&self) -> bool {
-        let line = &self.tokens[self.line..];
-        let lua = |token: &Token| {
-            let word = &self.text[token.place.offset..token.place.end()];
-            token.kind == Kind::Word
-                && (["nn.", "cudnn."].iter().any(|prefix| word.starts_with(prefix)) || ["local", "require", "return"].contains(&word))
-        };
-        line.is_empty() || line.iter().any(lua)
+        self.lua || self.tokens.len() == self.line
     }
+}
+
+/// Whether a word belongs to Lua and not to the language.
+fn is_lua_word(word: &str) -> bool {
+    ["nn.", "cudnn."].iter().any(|prefix| word.starts_with(prefix)) || ["local", "require", "return"].contains(&word)
 }
 
 fn is_word(letter: char) -> bool {
@@ -250,6 +251,7 @@ mod tests {
         assert_eq!((error.line, error.column, error.length), (2, 3, 3));
         assert!(error.message.contains("'->'"), "{error}");
         assert!(tokens("POOL?").unwrap_err().message.contains("maxpool 2"));
+        assert!(tokens("a 'b\nc'").unwrap_err().message.contains("no second '"));
         assert!(tokens(&"a".repeat(300)).unwrap_err().message.contains("at most 256"));
         assert!(tokens(&" ".repeat(MAX_BYTES + 1)).unwrap_err().message.contains("1048577 bytes"));
     }
