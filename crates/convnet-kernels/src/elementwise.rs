@@ -66,14 +66,21 @@ macro_rules! gradient {
     };
 }
 
+/// `x` as a value that was computed. Where a number may stay as it is, the compiler would store only the others, one by
+/// one or under a mask; now it stores all. (−0 becomes 0.)
+#[inline(always)]
+fn computed<T: Real>(x: T) -> T {
+    x + T::ZERO
+}
+
 map! {
     /// y ← max(x, 0). A NaN stays.
-    relu, T, x => if x < T::ZERO { T::ZERO } else { x }
+    relu, T, x => if x < T::ZERO { T::ZERO } else { computed(x) }
 }
 
 gradient! {
     /// dx ← dy where y > 0, else 0: the gradient of [`relu`] from its output y.
-    relu_gradient, T, (y, d) => if y > T::ZERO { d } else { T::ZERO }
+    relu_gradient, T, (y, d) => if y > T::ZERO { computed(d) } else { T::ZERO }
 }
 
 map! {
@@ -160,7 +167,7 @@ fn twice_inner<T: Real>(x: T) -> T {
 per_isa! {
     fn leaky_relu_piece<T: Real>(slope: T, y: &mut [T]) {
         for y in y {
-            *y = if *y > T::ZERO { *y } else { slope * *y };
+            *y = if *y > T::ZERO { computed(*y) } else { slope * *y };
         }
     }
 }
@@ -175,7 +182,7 @@ compiled_once! {
 per_isa! {
     fn leaky_relu_gradient_piece<T: Real>(slope: T, kept: &[T], d: &mut [T]) {
         for (d, &kept) in d.iter_mut().zip(kept) {
-            *d = if kept > T::ZERO { *d } else { slope * *d };
+            *d = if kept > T::ZERO { computed(*d) } else { slope * *d };
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use crate::functions::exp;
 use crate::once::compiled_once;
+use crate::reduce::join_lanes;
 use crate::{Machine, Real, per_isa};
 
 /// Numbers that are worth a piece of work.
@@ -30,7 +31,7 @@ fn rows<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T
 
 /// All `term(x)` put together with `join`, beginning with `start`: in lanes, which are put together at the end.
 #[inline(always)]
-fn in_lanes<T: Real>(x: &[T], start: T, term: impl Fn(T) -> T, join: impl Fn(T, T) -> T) -> T {
+fn in_lanes<T: Real>(x: &[T], start: T, term: impl Fn(T) -> T, join: impl Fn(T, T) -> T + Copy) -> T {
     let mut lanes = [start; LANES];
     let blocks = x.chunks_exact(LANES);
     let rest = blocks.remainder().iter().fold(start, |all, &x| join(all, term(x)));
@@ -39,7 +40,7 @@ fn in_lanes<T: Real>(x: &[T], start: T, term: impl Fn(T) -> T, join: impl Fn(T, 
             *lane = join(*lane, term(x));
         }
     }
-    lanes.into_iter().fold(rest, join)
+    join(rest, join_lanes(lanes, join))
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@
 
 use super::strips::Strips;
 use crate::once::compiled_once;
+use crate::reduce::join_lanes;
 use crate::threads::{Pieces, Threads};
 use crate::{Machine, Real, per_isa};
 
@@ -72,7 +73,7 @@ fn sums<T: Real, const K: usize>(a: &[T], b: &[T], terms: impl Fn(T, T) -> [T; K
         }
     }
     for (total, lanes) in total.iter_mut().zip(lanes) {
-        *total += lanes.into_iter().sum::<T>();
+        *total += join_lanes(lanes, |a, b| a + b);
     }
     total
 }
