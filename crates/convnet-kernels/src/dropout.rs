@@ -1,7 +1,7 @@
 //! Dropout: numbers or whole channels are set to zero by chance, the others made larger so that the mean stays.
 //!
 //! Which ones is a function of a random key and of the place alone, so backward finds the same ones again and nothing is
-//! kept. Places are taken in blocks of [`PIECE`]; the block's number is mixed into the key with the finaliser of SplitMix64
+//! kept. Places are taken in blocks of 8192; the block's number is mixed into the key with the finaliser of SplitMix64
 //! (Steele, Lea and Flood 2014), and both halves of that into the place with 32-bit multiplications and shifts, which are
 //! vector code.
 

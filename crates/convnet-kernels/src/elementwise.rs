@@ -240,11 +240,14 @@ mod tests {
         x
     }
 
+    type Map = fn(&Machine, Option<&[f32]>, &mut [f32]);
+    type Gradient = fn(&Machine, &[f32], Option<&[f32]>, &mut [f32]);
+
     /// A function with its gradient, each as a routine and in `f64`.
     struct Function {
         name: &'static str,
-        forward: fn(&Machine, Option<&[f32]>, &mut [f32]),
-        backward: fn(&Machine, &[f32], Option<&[f32]>, &mut [f32]),
+        forward: Map,
+        backward: Gradient,
         /// Whether backward reads the output; otherwise the input.
         from_output: bool,
         value: fn(f64) -> f64,
@@ -260,7 +263,14 @@ mod tests {
     }
 
     fn functions() -> [Function; 7] {
-        let function = |name, forward, backward, from_output, value, slope| Function { name, forward, backward, from_output, value, slope };
+        let function = |name, forward: Map, backward: Gradient, from_output, value, slope| Function {
+            name,
+            forward,
+            backward,
+            from_output,
+            value,
+            slope,
+        };
         [
             function("relu", relu, relu_gradient, true, |x| x.max(0.0), |x| f64::from(x > 0.0)),
             function(

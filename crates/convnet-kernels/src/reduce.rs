@@ -1,6 +1,6 @@
 //! One number from many: sums, the largest, its place, and whether all are finite.
 //!
-//! Sums are made in `f64`. The numbers are cut into at most [`PIECES`] pieces by their count alone, and the pieces' results
+//! Sums are made in `f64`. The numbers are cut into at most 64 pieces by their count alone, and the pieces' results
 //! are put together in order: the same bits for any number of threads.
 
 use crate::once::compiled_once;
@@ -108,13 +108,13 @@ compiled_once! {
 
 per_isa! {
     fn has_non_finite_piece<T: Real>(x: &[T]) -> bool {
-        // x − x is 0 for every finite x and a NaN for every other, and once a NaN, a sum stays one.
+        // 0 · x is 0 for every finite x and a NaN for every other, and once a NaN, a sum stays one.
         let mut lanes = [T::ZERO; LANES];
         let blocks = x.chunks_exact(LANES);
-        let rest = blocks.remainder().iter().fold(T::ZERO, |sum, &x| sum + (x - x));
+        let rest = blocks.remainder().iter().fold(T::ZERO, |sum, &x| sum + x * T::ZERO);
         for x in blocks {
             for (lane, &x) in lanes.iter_mut().zip(x) {
-                *lane += x - x;
+                *lane += x * T::ZERO;
             }
         }
         rest + join_lanes(lanes, |a, b| a + b) != T::ZERO
