@@ -16,11 +16,6 @@ impl Output {
         Self { json, quiet }
     }
 
-    /// Whether JSON is asked for.
-    pub fn is_json(&self) -> bool {
-        self.json
-    }
-
     /// Prints a line for people.
     pub fn line(&self, text: impl AsRef<str>) -> Result<()> {
         if self.json || self.quiet { Ok(()) } else { print(text.as_ref()) }
@@ -67,7 +62,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

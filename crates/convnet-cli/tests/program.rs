@@ -64,9 +64,15 @@ fn png(path: &Path, number: usize) {
 #[test]
 fn a_run_folder_holds_everything_of_a_training() {
     let (_, run) = run();
-    for file in
-        ["network.txt", "run.toml", "metrics.jsonl", "checkpoint/last.safetensors", "checkpoint/best.safetensors", "model.safetensors", "report.html"]
-    {
+    for file in [
+        "network.txt",
+        "run.toml",
+        "metrics.jsonl",
+        "checkpoint/last.safetensors",
+        "checkpoint/best.safetensors",
+        "model.safetensors",
+        "report.html",
+    ] {
         assert!(run.join(file).is_file(), "{file}");
     }
     let page = fs::read_to_string(run.join("report.html")).unwrap();
@@ -158,7 +164,8 @@ fn a_size_that_does_not_fit_is_warned_of_solved_and_refused_when_strict() {
     let summary = json(folder.path(), &["summary", net, "--json"]);
     assert_eq!(summary["warnings"].as_array().unwrap().len(), 1, "{summary}");
     let solved = json(folder.path(), &["summary", net, "--solve", "stride", "--layer", "conv1", "--json"]);
-    let strides: Vec<u64> = solved["axes"][0]["solutions"].as_array().unwrap().iter().map(|value| value["value"].as_u64().unwrap()).collect();
+    let strides: Vec<u64> =
+        solved["axes"][0]["solutions"].as_array().unwrap().iter().map(|value| value["value"].as_u64().unwrap()).collect();
     assert!(strides.contains(&2) && !strides.contains(&3), "{solved}");
     refused(folder.path(), &["summary", net, "--sizes", "strict"], 2, &["line 1, column"]);
 }

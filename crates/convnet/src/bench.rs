@@ -106,11 +106,13 @@ pub fn machine_report(machine: &Machine) -> MachineReport {
         available_threads: convnet_kernels::Threads::available(),
         peak_gflops: peak_gflops(machine),
         memory_gigabytes_per_second: peak::memory_bandwidth(machine, PEAK_SECONDS) / 1e9,
-        parallel_region_microseconds: 1e6 * median(7, || {
-            for _ in 0..100 {
-                machine.threads.run(machine.threads.count(), |_| {});
-            }
-        }) / 100.0,
+        parallel_region_microseconds: 1e6
+            * median(7, || {
+                for _ in 0..100 {
+                    machine.threads.run(machine.threads.count(), |_| {});
+                }
+            })
+            / 100.0,
     }
 }
 
@@ -174,7 +176,10 @@ pub fn time_model(network: &Network, name: &str, batch: usize, machine: &Machine
 pub fn time_train(network: &Network, name: &str, batch: usize, machine: &Machine, rounds: usize) -> Result<NetTiming> {
     let output = network.output_shape();
     if output.pixels() != 1 {
-        return Err(Error::Argument(format!("the output of {name} is {}x{}x{}; a training step needs one score for each class", output.c, output.h, output.w)));
+        return Err(Error::Argument(format!(
+            "the output of {name} is {}x{}x{}; a training step needs one score for each class",
+            output.c, output.h, output.w
+        )));
     }
     let mut parameters = initial_parameters(network, Initialisation::He, 0)?;
     let mut plan = Plan::<f32>::new(network, batch, Purpose::Train, machine)?;

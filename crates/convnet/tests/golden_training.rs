@@ -74,7 +74,12 @@ fn differences<T: Real>(golden: &Golden, run: &str, machine: &Machine) -> (f64, 
     let mut loss_difference = 0.0_f64;
     for (step, images) in images.values().chunks_exact(plan.input_shape().count()).enumerate() {
         let scores = plan.forward(&parameters, images, 0);
-        let loss = Loss::CrossEntropy { smoothing: 0.0, weights: None }.value_and_gradient(scores, classes, &labels[step * 8..][..8], &mut gradient);
+        let loss = Loss::CrossEntropy { smoothing: 0.0, weights: None }.value_and_gradient(
+            scores,
+            classes,
+            &labels[step * 8..][..8],
+            &mut gradient,
+        );
         loss_difference = loss_difference.max((loss - losses.values()[step]).abs());
         plan.backward(&parameters, &gradient);
         for (index, (values, slots)) in parameters.all_values_mut().zip(&mut slots).enumerate() {

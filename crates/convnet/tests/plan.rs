@@ -220,10 +220,9 @@ fn the_summary_promises_what_a_training_holds() {
     let bytes = |count: usize| (count * std::mem::size_of::<f32>()) as u64;
     let held = |purpose| Plan::<f32>::new(&network, batch, purpose, &machine(1)).unwrap().bytes().total() + bytes(parameters.count());
     let velocities: usize = parameters.list().iter().filter(|p| p.role != Role::Buffer).map(|p| p.tensor.len()).sum();
-    for (promised, held) in [
-        (promised.inference_bytes, held(Purpose::Infer)),
-        (promised.training_bytes, held(Purpose::Train) + bytes(slots * velocities)),
-    ] {
+    for (promised, held) in
+        [(promised.inference_bytes, held(Purpose::Infer)), (promised.training_bytes, held(Purpose::Train) + bytes(slots * velocities))]
+    {
         let promised = promised.unwrap() as f64;
         assert!((held as f64 / promised - 1.0).abs() < 0.05, "promised {promised}, held {held}");
     }

@@ -112,7 +112,9 @@ fn a_training_stopped_at_any_step_and_resumed_equals_one_that_was_not() {
 #[test]
 fn a_small_network_learns_32_images_by_heart() {
     let data = few(32, 32);
-    let network = Network::parse("input 1x28x28 -> conv 16 3x3 stride 2 pad 1 -> relu -> conv 32 3x3 stride 2 pad 1 -> relu -> flatten -> fc 10").unwrap();
+    let network =
+        Network::parse("input 1x28x28 -> conv 16 3x3 stride 2 pad 1 -> relu -> conv 32 3x3 stride 2 pad 1 -> relu -> flatten -> fc 10")
+            .unwrap();
     let plain = Settings { epochs: 60, batch: 16, augmentation: Augmentation::default(), ..Settings::default() };
     let run = Trainer::new(&network).settings(Settings { evaluate_every: 60, ..plain }).fit(&data).unwrap();
     let last = *run.epochs().last().unwrap();

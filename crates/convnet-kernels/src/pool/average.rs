@@ -22,7 +22,7 @@ fn common_divisor<T: Real>(shape: &PoolShape, count_padding: bool) -> Option<T> 
         });
         let whole = match axis.windows {
             Windows::Sliding(window) => counts == [window.size; 2],
-            Windows::Adaptive => axis.input % axis.output == 0,
+            Windows::Adaptive => axis.input.is_multiple_of(axis.output),
         };
         whole.then_some(counts[0])
     };

@@ -57,12 +57,21 @@ impl Placing {
         let (middle_y, middle_x) = ((self.height - 1) as f32 / 2.0, (self.width - 1) as f32 / 2.0);
         let (from_y, from_x) = (y as f32 - middle_y, x as f32 - middle_x);
         let (at_y, at_x) = (cos * from_y - sin * from_x + middle_y, sin * from_y + cos * from_x + middle_x);
-        let (top, left) = (at_y.floor(), at_x.floor());
-        let (below, after) = (at_y - top, at_x - left);
-        let pixel = |dy: isize, dx: isize| self.pixel(source, top as isize + dy, left as isize + dx);
-        let upper = pixel(0, 0) + (pixel(0, 1) - pixel(0, 0)) * after;
-        let lower = pixel(1, 0) + (pixel(1, 1) - pixel(1, 0)) * after;
+        let (top, left) = (floor(at_y), floor(at_x));
+        let (below, after) = (at_y - top as f32, at_x - left as f32);
+        let [[a, b], [c, d]] = self.square(source, top, left);
+        let (upper, lower) = (a + (b - a) * after, c + (d - c) * after);
         upper + (lower - upper) * below
+    }
+
+    /// The values of a place and of its neighbours to the right and below.
+    fn square(&self, source: &[u8], top: isize, left: isize) -> [[f32; 2]; 2] {
+        if top >= 0 && left >= 0 && top + 1 < self.height as isize && left + 1 < self.width as isize {
+            let first = top as usize * self.width + left as usize;
+            let pair = |at: usize| [f32::from(source[at]), f32::from(source[at + 1])];
+            return [pair(first), pair(first + self.width)];
+        }
+        [top, top + 1].map(|y| [left, left + 1].map(|x| self.pixel(source, y, x)))
     }
 
     /// The value at a whole place, which may lie outside.
@@ -81,6 +90,12 @@ impl Placing {
             (Fill::Reflect, false) => Some(reflected(place, length)),
         }
     }
+}
+
+/// The largest whole number that is not above `value`, without the call of a function that `f32::floor` is on older CPUs.
+fn floor(value: f32) -> isize {
+    let towards_zero = value as isize;
+    towards_zero - isize::from(value < towards_zero as f32)
 }
 
 /// A place mirrored at the ends, which are not repeated, until it lies within 0 … `length` − 1.
@@ -118,6 +133,13 @@ mod tests {
         let row: Vec<usize> = (-4..8).map(|place| reflected(place, 4)).collect();
         assert_eq!(row, [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1]);
         assert_eq!(reflected(-3, 1), 0);
+    }
+
+    #[test]
+    fn floor_is_that_of_the_standard_library() {
+        for value in [-2.0, -1.5, -1e-7, -0.0, 0.0, 0.5, 1.0, 3.999_999_8, -8191.25, 16_000.75_f32] {
+            assert_eq!(floor(value) as f32, value.floor(), "{value}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl LayerRules for AdaptiveMaxPool {
     }
 
     fn memory<T: Real>(&self, inputs: &[Shape], usage: Use) -> Memory {
-        let saved_indices = if usage.training { self.accepted(inputs).output_len() } else { 0 };
+        let saved_indices = if usage.backward { self.accepted(inputs).output_len() } else { 0 };
         Memory { saved_indices, ..Memory::default() }
     }
 

@@ -108,14 +108,14 @@ impl LayerRules for BatchNorm2d {
         let statistics = STATISTICS * norm.channels;
         let memory = Memory { forward_scratch: statistics + norm.forward_scratch(), in_place: true, ..Memory::default() };
         // Without parameters, and with none before it, a training step has no backward here, but batch statistics all the same.
-        if !usage.training && self.affine {
+        if !usage.backward && self.affine {
             return memory;
         }
         Memory {
             saved: statistics,
             forward_scratch: memory.forward_scratch.max(norm.statistics_scratch()),
-            backward_scratch: if usage.training { statistics + norm.backward_scratch() } else { 0 },
-            keeps_inputs: usage.training,
+            backward_scratch: if usage.backward { statistics + norm.backward_scratch() } else { 0 },
+            keeps_inputs: usage.backward,
             ..memory
         }
     }
@@ -315,7 +315,7 @@ mod tests {
     /// The output of a plan without backward: in place, channels last.
     fn in_place(bn: BatchNorm2d, training: bool, x: &[f64], residual: Option<&[f64]>, relu: bool) -> Vec<f64> {
         let (machine, shape) = (Machine::new(Isa::detect(), 2), Shape::new(2, 2, 2, 2));
-        let memory = bn.memory::<f64>(&[shape], Use { isa: machine.isa, training: false, input_gradient: false, flattened: None });
+        let memory = bn.memory::<f64>(&[shape], Use { isa: machine.isa, backward: false, input_gradient: false, flattened: None });
         let mut output = x.to_vec();
         bn.forward(Forward {
             machine: &machine,

@@ -202,7 +202,7 @@ pub(super) fn memory<T: Real>(problem: &ConvShape, bias: bool, usage: Use) -> Me
     let packed = |pass| (algorithm.packed_len)(problem, usage.isa, pass);
     let scratch = |pass| (algorithm.scratch_len)(problem, usage.isa, pass);
     let bias_scratch = if bias { column_sums_scratch(problem.output_len(), problem.k()) } else { 0 };
-    let backward_input = usage.training && usage.input_gradient;
+    let backward_input = usage.backward && usage.input_gradient;
     Memory {
         prepared: packed(Pass::Forward) + if backward_input { packed(Pass::BackwardInput) } else { 0 },
         forward_scratch: scratch(Pass::Forward),
@@ -216,7 +216,7 @@ pub(super) fn prepare<T: Real>(problem: &ConvShape, pass: Prepare<'_, T>) {
     let algorithm = choose::<T>(problem, pass.machine.isa);
     let (forward, backward_input) = pass.prepared.split_at_mut((algorithm.packed_len)(problem, pass.machine.isa, Pass::Forward));
     (algorithm.pack)(pass.machine, problem, Pass::Forward, pass.parameters[0], forward);
-    if pass.training && pass.input_gradient {
+    if pass.backward && pass.input_gradient {
         (algorithm.pack)(pass.machine, problem, Pass::BackwardInput, pass.parameters[0], backward_input);
     }
 }

@@ -38,7 +38,7 @@ impl LayerRules for Gelu {
     }
 
     fn memory<T: Real>(&self, _: &[Shape], usage: Use) -> Memory {
-        Memory { keeps_inputs: usage.training, in_place: true, ..Memory::default() }
+        Memory { keeps_inputs: usage.backward, in_place: true, ..Memory::default() }
     }
 
     fn forward<T: Real>(&self, pass: Forward<'_, T>) {

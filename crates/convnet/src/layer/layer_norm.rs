@@ -68,7 +68,7 @@ impl LayerRules for LayerNorm {
             in_place: true,
             ..Memory::default()
         };
-        if usage.training { training } else { Memory { in_place: true, ..Memory::default() } }
+        if usage.backward { training } else { Memory { in_place: true, ..Memory::default() } }
     }
 
     fn forward<T: Real>(&self, pass: Forward<'_, T>) {

@@ -49,7 +49,7 @@ impl LayerRules for LeakyRelu {
 
     fn memory<T: Real>(&self, _: &[Shape], usage: Use) -> Memory {
         let keeps_sign = self.keeps_sign();
-        Memory { keeps_output: keeps_sign, keeps_inputs: usage.training && !keeps_sign, in_place: true, ..Memory::default() }
+        Memory { keeps_output: keeps_sign, keeps_inputs: usage.backward && !keeps_sign, in_place: true, ..Memory::default() }
     }
 
     fn forward<T: Real>(&self, pass: Forward<'_, T>) {

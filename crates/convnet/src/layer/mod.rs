@@ -4,7 +4,7 @@
 //! to the plan and the trainer, so one network serves many plans and threads.
 //!
 //! # To add a layer
-//! Write its file with an `impl` of [`LayerRules`] and [`LayerText`], and name it once in [`layers!`] below. The tests that
+//! Write its file with an `impl` of [`LayerRules`] and [`LayerText`], and name it once in `layers!` below. The tests that
 //! loop over [`Layer::examples`] then check its gradient, its text form and its sizes without another line. Layers from
 //! outside this crate implement [`LayerRules`] alone and enter through [`Layer::custom`].
 
@@ -54,7 +54,7 @@ pub struct Use {
     /// The instructions that the plan runs on.
     pub isa: Isa,
     /// Whether backward will follow forward.
-    pub training: bool,
+    pub backward: bool,
     /// Whether the gradient of the first input will be asked for (not for a layer that reads the image).
     pub input_gradient: bool,
     /// As [`Prepare::flattened`].

@@ -9,8 +9,8 @@ use crate::shape::Shape;
 pub struct Prepare<'a, T> {
     /// Who computes.
     pub machine: &'a Machine,
-    /// Whether backward will be asked for too.
-    pub training: bool,
+    /// Whether backward will follow forward.
+    pub backward: bool,
     /// Whether the gradient of the first input will be asked for.
     pub input_gradient: bool,
     /// Shapes of the inputs.

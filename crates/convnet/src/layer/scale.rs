@@ -55,7 +55,7 @@ impl LayerRules for Scale {
         Memory {
             forward_scratch: scale::scale_scratch(rows, channels),
             backward_scratch: scale::gradient_scratch(rows, channels),
-            keeps_inputs: usage.training,
+            keeps_inputs: usage.backward,
             in_place: true,
             ..Memory::default()
         }

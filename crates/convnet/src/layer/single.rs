@@ -66,7 +66,7 @@ impl<T: Real> Single<T> {
     pub fn on(machine: Machine, layer: Layer, input_shapes: &[Shape], training: bool) -> Result<Self> {
         let output_shape = layer.output_shape(input_shapes).map_err(|reason| Error::Shape(format!("layer '{layer}': {reason}")))?;
         let specs = layer.parameters(input_shapes);
-        let memory = layer.memory::<T>(input_shapes, Use { isa: machine.isa, training: true, input_gradient: true, flattened: None });
+        let memory = layer.memory::<T>(input_shapes, Use { isa: machine.isa, backward: true, input_gradient: true, flattened: None });
         Ok(Self {
             machine,
             input_shapes: input_shapes.to_vec(),
@@ -110,7 +110,7 @@ impl<T: Real> Single<T> {
         let parameters: Vec<&[T]> = self.parameters.iter().map(Vec::as_slice).collect();
         self.layer.prepare(Prepare {
             machine: &self.machine,
-            training: true,
+            backward: true,
             input_gradient: true,
             input_shapes: &self.input_shapes,
             flattened: None,

@@ -44,7 +44,7 @@ impl LayerRules for SpatialDropout {
 
     fn memory<T: Real>(&self, inputs: &[Shape], usage: Use) -> Memory {
         let factors = inputs[0].n * inputs[0].c;
-        Memory { forward_scratch: factors, backward_scratch: if usage.training { factors } else { 0 }, in_place: true, ..Memory::default() }
+        Memory { forward_scratch: factors, backward_scratch: if usage.backward { factors } else { 0 }, in_place: true, ..Memory::default() }
     }
 
     fn forward<T: Real>(&self, pass: Forward<'_, T>) {

@@ -192,7 +192,10 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
                     input.term([(first + channel) as i64, row, column], f64::from(weight))
                 })
             });
-            let rule = format!("Σ over {channels} channels × {}×{} of input · weight, + bias (the kernel is not flipped)", conv.window.h.size, conv.window.w.size);
+            let rule = format!(
+                "Σ over {channels} channels × {}×{} of input · weight, + bias (the kernel is not flipped)",
+                conv.window.h.size, conv.window.w.size
+            );
             Work::sum(rule, terms.collect(), bias(at[0]))
         }
         Layer::Linear(_) => {
@@ -218,7 +221,9 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
         Layer::Sigmoid(_) => elementwise(input.term([c, y, x], 1.0), "1 / (1 + e^−input)", |value| 1.0 / (1.0 + (-value).exp())),
         Layer::Tanh(_) => elementwise(input.term([c, y, x], 1.0), "tanh(input)", f64::tanh),
         Layer::Silu(_) => elementwise(input.term([c, y, x], 1.0), "input / (1 + e^−input)", |value| value / (1.0 + (-value).exp())),
-        Layer::Dropout(_) | Layer::SpatialDropout(_) => elementwise(input.term([c, y, x], 1.0), "unchanged: nothing is dropped outside training", |value| value),
+        Layer::Dropout(_) | Layer::SpatialDropout(_) => {
+            elementwise(input.term([c, y, x], 1.0), "unchanged: nothing is dropped outside training", |value| value)
+        }
         Layer::BatchNorm2d(norm) => batch_norm(inspector, node, input.term([c, y, x], 1.0), at[0], norm.epsilon),
         Layer::Flatten(_) => {
             let shape = node.input_shapes()[0];

@@ -33,7 +33,11 @@ impl<'a> Inspector<'a> {
         let shape = model.network().input_shape();
         if image.len() != shape.image() {
             let size = crate::shape::sizes_text(&shape.chw());
-            return Err(Error::Argument(format!("the network takes images of {size}, {} bytes, but one of {} was given", shape.image(), image.len())));
+            return Err(Error::Argument(format!(
+                "the network takes images of {size}, {} bytes, but one of {} was given",
+                shape.image(),
+                image.len()
+            )));
         }
         let machine = Machine::detect().map_err(Error::Argument)?;
         let mut plan = Plan::new(model.network(), 1, Purpose::Inspect, &machine)?;

@@ -66,7 +66,14 @@ pub struct Counter {
 impl Counter {
     /// Nothing counted yet.
     pub fn new(names: &[String]) -> Self {
-        Self { names: names.to_vec(), images: 0, loss: 0.0, top5: 0, confusion: vec![vec![0; names.len()]; names.len()], mistakes: Vec::new() }
+        Self {
+            names: names.to_vec(),
+            images: 0,
+            loss: 0.0,
+            top5: 0,
+            confusion: vec![vec![0; names.len()]; names.len()],
+            mistakes: Vec::new(),
+        }
     }
 
     /// Counts one image by the probabilities of the classes.

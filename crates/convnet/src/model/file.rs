@@ -43,7 +43,8 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     }
     let text = |key: &str| file.metadata.get(key).map(String::as_str).ok_or_else(|| wrong(format!("the metadata lacks '{key}'")));
     let network = Network::parse(text("network")?).map_err(|error| wrong(format!("the network text in the metadata: {error}")))?;
-    let classes: Vec<String> = serde_json::from_str(text("classes")?).map_err(|error| wrong(format!("the class names in the metadata: {error}")))?;
+    let classes: Vec<String> =
+        serde_json::from_str(text("classes")?).map_err(|error| wrong(format!("the class names in the metadata: {error}")))?;
     let normalisation: Normalisation =
         serde_json::from_str(text("normalisation")?).map_err(|error| wrong(format!("the normalisation in the metadata: {error}")))?;
     let parameters = parameters_from(&network, &file, "").map_err(wrong)?;
@@ -53,7 +54,8 @@ pub(super) fn load(path: &Path) -> Result<Model> {
 /// The parameters as tensors, each name with this prefix.
 pub(crate) fn tensors_of(parameters: &Parameters, prefix: &str) -> BTreeMap<String, TensorData> {
     let list = parameters.list().iter();
-    list.map(|parameter| (format!("{prefix}{}", parameter.name), TensorData::f32(parameter.tensor.sizes(), parameter.tensor.values()))).collect()
+    list.map(|parameter| (format!("{prefix}{}", parameter.name), TensorData::f32(parameter.tensor.sizes(), parameter.tensor.values())))
+        .collect()
 }
 
 /// The network's parameters from the tensors whose names begin with this prefix: all of them, and no others.

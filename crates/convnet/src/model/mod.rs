@@ -196,7 +196,13 @@ pub(crate) struct Classifier<'a> {
 }
 
 impl<'a> Classifier<'a> {
-    pub fn new(network: &Network, classes: &'a [String], normalisation: &'a Normalisation, batch: usize, machine: &Machine) -> Result<Self> {
+    pub fn new(
+        network: &Network,
+        classes: &'a [String],
+        normalisation: &'a Normalisation,
+        batch: usize,
+        machine: &Machine,
+    ) -> Result<Self> {
         let plan = Plan::new(network, batch, Purpose::Infer, machine)?;
         let images = vec![0.0; plan.input_shape().count()];
         Ok(Self { classes, normalisation, last: Last::of(network), plan, images })
@@ -212,7 +218,11 @@ impl<'a> Classifier<'a> {
         for (image, values) in images.iter().zip(self.images.chunks_exact_mut(shape.image())) {
             if image.len() != shape.image() {
                 let size = sizes_text(&shape.chw());
-                return Err(Error::Argument(format!("the network takes images of {size}, {} bytes, but one of {} was given", shape.image(), image.len())));
+                return Err(Error::Argument(format!(
+                    "the network takes images of {size}, {} bytes, but one of {} was given",
+                    shape.image(),
+                    image.len()
+                )));
             }
             self.normalisation.apply(image, values);
         }
@@ -223,7 +233,11 @@ impl<'a> Classifier<'a> {
     pub fn evaluate(&mut self, parameters: &Parameters, split: &Split, loss: &Loss) -> Result<Evaluation> {
         let (classes, takes) = (self.classes.len(), self.plan.input_shape().chw());
         if split.size() != takes {
-            return Err(Error::Argument(format!("the network takes images of {}, but these are {}", sizes_text(&takes), sizes_text(&split.size()))));
+            return Err(Error::Argument(format!(
+                "the network takes images of {}, but these are {}",
+                sizes_text(&takes),
+                sizes_text(&split.size())
+            )));
         }
         if let Some(label) = split.labels().iter().find(|label| **label >= classes) {
             return Err(Error::Argument(format!("an image has class number {label}, but the model knows {classes} classes")));

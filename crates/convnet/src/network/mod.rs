@@ -15,7 +15,7 @@
 //! # Ok::<(), convnet::Error>(())
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::error::{Error, Result};
@@ -24,9 +24,9 @@ use crate::shape::Shape;
 
 mod display;
 mod parameters;
-mod receptive_field;
-mod solve;
-mod summary;
+pub mod receptive_field;
+pub mod solve;
+pub mod summary;
 pub mod text;
 mod torch;
 
@@ -106,7 +106,7 @@ impl Network {
     /// Starts a network for images of these channels, height and width.
     pub fn builder(input: [usize; 3]) -> NetworkBuilder {
         let [c, h, w] = input;
-        NetworkBuilder { input: Shape::new(1, c, h, w), nodes: Vec::new(), counters: HashMap::new(), parameters: 0 }
+        NetworkBuilder { input: Shape::new(1, c, h, w), nodes: Vec::new(), counters: HashMap::new(), names: HashSet::new(), parameters: 0 }
     }
 
     /// The image's shape for a batch of one.
@@ -175,6 +175,7 @@ pub struct NetworkBuilder {
     input: Shape,
     nodes: Vec<Node>,
     counters: HashMap<String, usize>,
+    names: HashSet<String>,
     parameters: usize,
 }
 
@@ -205,7 +206,7 @@ impl NetworkBuilder {
             let counter = self.counters.entry(base.clone()).or_insert(0);
             *counter += 1;
             let name = format!("{base}{counter}");
-            if self.nodes.iter().all(|node| node.name != name) {
+            if !self.names.contains(&name) {
                 break name;
             }
         };
@@ -219,12 +220,13 @@ impl NetworkBuilder {
     pub fn add_named(&mut self, name: &str, layer: impl Into<Layer>, inputs: &[NodeId]) -> Result<NodeId> {
         let proper = name.starts_with(|letter: char| letter.is_ascii_alphabetic())
             && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.'));
-        if !proper || name.len() > 128 {
+        // The text form calls the image `input`.
+        if !proper || name.len() > 128 || name == "input" {
             return Err(Error::Argument(format!(
-                "'{name}' cannot be a layer's name; use letters, digits, '_', '-' and '.', beginning with a letter"
+                "'{name}' cannot be a layer's name; use letters, digits, '_', '-' and '.', beginning with a letter, and not 'input'"
             )));
         }
-        if self.nodes.iter().any(|node| node.name == name) {
+        if self.names.contains(name) {
             return Err(Error::Argument(format!("there are two layers named '{name}'; give each its own name")));
         }
         self.push(name.to_owned(), layer.into(), inputs)
@@ -251,6 +253,7 @@ impl NetworkBuilder {
             return Err(shape_error("its parameters are more than memory can address".into()));
         }
         self.parameters = total;
+        self.names.insert(name.clone());
         self.nodes.push(Node { name, layer, inputs: inputs.to_vec(), input_shapes, output_shape, parameters });
         Ok(NodeId(self.nodes.len()))
     }
@@ -263,10 +266,8 @@ impl NetworkBuilder {
         if self.nodes.is_empty() || output == NodeId::IMAGE || output.0 > self.nodes.len() {
             return Err(Error::Shape("a network needs at least one layer, whose output is the network's".into()));
         }
-        let unread = self.nodes.iter().enumerate().find(|(index, _)| {
-            let id = NodeId(index + 1);
-            id != output && !self.nodes.iter().any(|node| node.inputs.contains(&id))
-        });
+        let read: HashSet<NodeId> = self.nodes.iter().flat_map(|node| node.inputs.iter().copied()).chain([output]).collect();
+        let unread = self.nodes.iter().enumerate().find(|(index, _)| !read.contains(&NodeId(index + 1)));
         if let Some((_, node)) = unread {
             return Err(Error::Shape(format!("nobody reads the output of layer '{}'; remove it or join it with add or concat", node.name)));
         }

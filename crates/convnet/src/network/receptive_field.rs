@@ -246,8 +246,14 @@ fn ways(node: &Node, input: Shape) -> [Way; 2] {
     match node.layer().reach() {
         Reach::Pixel => [pixel(input.h, output.h), pixel(input.w, output.w)],
         Reach::Window(window) => [Way::Window(window.h), Way::Window(window.w)],
+        Reach::Whole if node.layer().kind().starts_with("adaptive") => [part(input.h, output.h), part(input.w, output.w)],
         Reach::Whole => [Way::Whole; 2],
     }
+}
+
+/// How an adaptive pooling reads an axis: in equal parts side by side where the lengths divide, otherwise taken as whole.
+fn part(input: usize, output: usize) -> Way {
+    if output > 1 && input.is_multiple_of(output) { Way::Window(Axis::new(input / output).stride(input / output)) } else { Way::Whole }
 }
 
 impl Way {
@@ -465,7 +471,7 @@ mod tests {
     fn absurd_strides_saturate() {
         let fields = chain(1, &[(1, usize::MAX, 0); 3]);
         assert_eq!(fields[2].jump, u64::MAX);
-        assert_eq!(fields[2].window(usize::MAX), i64::MAX - 0..i64::MAX);
+        assert_eq!(fields[2].window(usize::MAX), i64::MAX..i64::MAX);
     }
 
     /// The elements that output `position` of a chain of axes looks at, by following every single tap.

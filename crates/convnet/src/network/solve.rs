@@ -74,6 +74,8 @@ pub struct Solution {
     pub output: usize,
     /// Whether the output is as long as the layer's input.
     pub keeps_size: bool,
+    /// Whether the stride is larger than what the kernel spans, so that elements between the windows are never seen.
+    pub leaves_gaps: bool,
     /// The formula with its numbers, `(7 − 3 + 2·0)/2 + 1 = 3`; for an image size that of the asked layer.
     pub formula: String,
 }
@@ -178,7 +180,7 @@ impl Network {
         let present = along.length(self.input_shape());
         let solution = |length: usize, output: usize| {
             let formula = format!("{} {length} -> {output}", along.name());
-            Solution { value: length, output, keeps_size: output == length, formula }
+            Solution { value: length, output, keeps_size: output == length, leaves_gaps: false, formula }
         };
         let now = self.leftover(id, along, present);
         let remark = now.as_ref().and_then(|leftover| leftover.remark.clone());
@@ -268,8 +270,13 @@ fn solve_axis(along: Along, axis: Axis, input: usize, output: usize, pooling: bo
         Solve::Stride => axis.stride(value),
         Solve::Kernel | Solve::Input => Axis { size: value, ..axis },
     };
-    let solution =
-        |value: usize, axis: &Axis, output: usize| Solution { value, output, keeps_size: output == input, formula: formula(axis, input) };
+    let solution = |value: usize, axis: &Axis, output: usize| Solution {
+        value,
+        output,
+        keeps_size: output == input,
+        leaves_gaps: axis.extent().is_ok_and(|extent| axis.stride > extent),
+        formula: formula(axis, input),
+    };
     let candidates = around(present, least).map(|value| (value, with(value)));
     let found = candidates.filter(|(_, axis)| fits(axis, input) && is_sensible(axis, input, pooling, solve)).take(MOST);
     let solutions: Vec<Solution> =
@@ -394,7 +401,11 @@ impl fmt::Display for Solutions {
                 let text = format!("  {when:5} {} {:<6} {:width$}   {remark}", self.solve, solution.value, solution.formula);
                 writeln!(formatter, "{}", text.trim_end())
             };
-            let remark = |solution: &Solution| if solution.keeps_size && self.solve != Solve::Input { "keeps the size" } else { "" };
+            let remark = |solution: &Solution| match solution {
+                Solution { keeps_size: true, .. } if self.solve != Solve::Input => "keeps the size",
+                Solution { leaves_gaps: true, .. } => "leaves gaps between the windows",
+                _ => "",
+            };
             let now = match &axis.remark {
                 Some(remark) => remark.clone(),
                 None if remark(&axis.present).is_empty() => "fits".into(),
@@ -450,7 +461,7 @@ mod tests {
              height and width\n  \
              now   stride 3      (7 − 3 + 2·0)/3 + 1 = 2.33   does not fit: the last element is never seen\n  \
              fits  stride 2      (7 − 3 + 2·0)/2 + 1 = 3\n  \
-             fits  stride 4      (7 − 3 + 2·0)/4 + 1 = 2\n  \
+             fits  stride 4      (7 − 3 + 2·0)/4 + 1 = 2      leaves gaps between the windows\n  \
              fits  stride 1      (7 − 3 + 2·0)/1 + 1 = 5\n"
         );
     }

@@ -218,7 +218,7 @@ impl Network {
     fn is_in_place(&self, node: &Node) -> bool {
         let [input] = node.inputs() else { return false };
         let readers = self.nodes().iter().flat_map(Node::inputs).filter(|read| *read == input).count();
-        let usage = Use { isa: Isa::Portable, training: false, input_gradient: false, flattened: None };
+        let usage = Use { isa: Isa::Portable, backward: false, input_gradient: false, flattened: None };
         let over = matches!(node.layer(), Layer::Flatten(_)) || node.layer().memory::<f32>(node.input_shapes(), usage).in_place;
         over && readers == 1 && self.node(*input).is_some()
     }

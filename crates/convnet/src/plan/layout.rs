@@ -177,7 +177,7 @@ impl Drawing<'_> {
             let input_needs = step.inputs.first().is_some_and(|id| self.needs_gradient[id.index()]);
             let needs = backward && (trained || step.inputs.iter().any(|id| self.needs_gradient[id.index()]));
             self.needs_gradient[step.output.index()] = needs;
-            let usage = Use { isa, training: needs, input_gradient: needs && input_needs, flattened: step.flattened };
+            let usage = Use { isa, backward: needs, input_gradient: needs && input_needs, flattened: step.flattened };
             let mut memory = if step.alias { Memory::default() } else { step.layer.memory::<T>(&input_shapes, usage) };
             memory.keeps_output |= step.relu;
             if !needs {

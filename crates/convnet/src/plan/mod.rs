@@ -70,7 +70,8 @@ impl PlanBytes {
 /// # Errors
 /// The batch is zero or too large to address.
 pub fn summary(network: &Network, batch: usize, machine: &Machine, slots: usize) -> Result<Summary> {
-    let (infer, train) = (PlanBytes::of::<f32>(network, batch, Purpose::Infer, machine)?, PlanBytes::of::<f32>(network, batch, Purpose::Train, machine)?);
+    let (infer, train) =
+        (PlanBytes::of::<f32>(network, batch, Purpose::Infer, machine)?, PlanBytes::of::<f32>(network, batch, Purpose::Train, machine)?);
     let size = std::mem::size_of::<f32>() as u64;
     let values: u64 = network.parameters().map(|(_, spec)| spec.count() as u64).sum();
     let trained: u64 = network.parameters().filter(|(_, spec)| spec.role != Role::Buffer).map(|(_, spec)| spec.count() as u64).sum();

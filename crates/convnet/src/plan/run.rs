@@ -79,7 +79,7 @@ impl<T: Real> Plan<T> {
             }
             placed.step.layer.prepare(Prepare {
                 machine: &self.machine,
-                training: placed.backward,
+                backward: placed.backward,
                 input_gradient: asks_input_gradient(placed),
                 input_shapes: &placed.input_shapes,
                 flattened: placed.step.flattened,

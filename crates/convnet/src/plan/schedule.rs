@@ -88,8 +88,8 @@ fn join(network: &Network, readers: &Readers, purpose: Purpose, step: &mut Step,
         if let (Layer::Conv2d(conv), Some((reader, behind))) = (node.layer(), next(step.output))
             && let Layer::BatchNorm2d(layer) = behind.layer()
         {
-            step.layer = Layer::Conv2d(Conv2d { bias: true, ..conv.clone() });
-            step.batch_norm = Some(Folded { layer: layer.clone(), parameters: parameters_of(network, reader) });
+            step.layer = Layer::Conv2d(Conv2d { bias: true, ..*conv });
+            step.batch_norm = Some(Folded { layer: *layer, parameters: parameters_of(network, reader) });
             step.output = reader;
             joined[reader.index()] = true;
         }

@@ -92,7 +92,10 @@ impl RunFolder {
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                return Err(Error::Argument(format!("another training is writing to {}; stop it first or choose another folder", path.display())));
+                return Err(Error::Argument(format!(
+                    "another training is writing to {}; stop it first or choose another folder",
+                    path.display()
+                )));
             }
             Err(fs::TryLockError::Error(error)) => return Err(Error::io(&lock_path, "cannot lock")(error)),
         }

@@ -84,12 +84,14 @@ impl Settings {
     /// # Errors
     /// A setting is out of its range; the message names it with the range.
     pub fn check(&self, image: [usize; 3], classes: usize) -> Result<()> {
-        let at_least_one = [("epochs", self.epochs), ("batch", self.batch), ("evaluate_every", self.evaluate_every), ("log_every", self.log_every)];
+        let at_least_one =
+            [("epochs", self.epochs), ("batch", self.batch), ("evaluate_every", self.evaluate_every), ("log_every", self.log_every)];
         if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return Err(Error::Argument(format!("{name} is 0; it must be at least 1")));
         }
         let positive = [("learning_rate", Some(self.learning_rate)), ("clip", self.clip)];
-        if let Some((name, Some(value))) = positive.iter().find(|(_, value)| value.is_some_and(|value| !(value.is_finite() && value > 0.0))) {
+        if let Some((name, Some(value))) = positive.iter().find(|(_, value)| value.is_some_and(|value| !(value.is_finite() && value > 0.0)))
+        {
             return Err(Error::Argument(format!("{name} is {value}; it must be a number above 0")));
         }
         if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0 && self.weight_decay * self.learning_rate < 1.0) {

@@ -324,7 +324,7 @@ impl Training<'_, '_> {
             self.state.epoch.seconds += seconds;
             self.tell_step(record)?;
             evaluation = None;
-            if record.step % self.steps_per_epoch == 0 {
+            if record.step.is_multiple_of(self.steps_per_epoch) {
                 evaluation = self.end_epoch(record)?;
             }
         }
@@ -362,7 +362,7 @@ impl Training<'_, '_> {
     }
 
     fn tell_step(&mut self, record: StepRecord) -> Result<()> {
-        if record.step % self.trainer.settings.log_every == 0 {
+        if record.step.is_multiple_of(self.trainer.settings.log_every) {
             self.keep(Record::Step(record))?;
         }
         let sums = self.state.epoch;
@@ -375,7 +375,7 @@ impl Training<'_, '_> {
 
     fn end_epoch(&mut self, last: StepRecord) -> Result<Option<Evaluation>> {
         let begun = Instant::now();
-        let due = last.epoch % self.trainer.settings.evaluate_every == 0 || last.step == self.steps;
+        let due = last.epoch.is_multiple_of(self.trainer.settings.evaluate_every) || last.step == self.steps;
         let evaluation = if due { Some(self.evaluate()?) } else { None };
         self.state.seconds += begun.elapsed().as_secs_f64();
         let sums = std::mem::take(&mut self.state.epoch);

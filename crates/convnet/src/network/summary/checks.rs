@@ -2,20 +2,22 @@
 //!
 //! | rule | when | why |
 //! |---|---|---|
-//! | sizes that do not fit | a layer rounds its output size down and so leaves out elements ([`LayerRules::warnings`](crate::layer::LayerRules::warnings)) | they never matter |
-//! | the image's end | such layers together leave out rows or columns of the image | says which, and what image size would lose none |
+//! | sizes that do not fit | a layer rounds its output size down and so leaves out elements ([`LayerRules::warnings`]) | they never matter |
+//! | the image's end | such layers behind others leave out rows or columns of the image | says which, and what image size would lose none |
 //! | branches out of step | branches that move over the image in different steps are joined | the same position shows different places |
 //! | bias before batch norm | a layer with a bias is read by a batch norm alone | the norm subtracts it again: K parameters without effect |
 
 use std::ops::Range;
 
 use super::super::{Network, Node, NodeId, ReceptiveField};
-use crate::layer::Role;
+use crate::layer::{LayerRules, Role};
 
 /// All warnings, those of the layers first.
 pub fn warnings(network: &Network, fields: &[ReceptiveField]) -> Vec<String> {
     let mut warnings = network.warnings();
-    if !warnings.is_empty() {
+    // A layer that reads the image says itself what the image loses.
+    let behind = |node: &Node| !node.inputs().contains(&NodeId::IMAGE) && !node.layer().warnings(node.input_shapes()).is_empty();
+    if network.nodes().iter().any(behind) {
         warnings.extend(lost_end(network));
     }
     warnings.extend(out_of_step(network, fields));

@@ -9,9 +9,9 @@ pub fn thousands(number: u64) -> String {
     head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
 }
 
-/// Writes a number below ten millions in full, a larger one with four digits: `15.47 G`.
+/// Writes a number below a million in full, a larger one with four digits: `15.47 G`.
 pub fn shortened(number: u64) -> String {
-    if number < 10_000_000 {
+    if number < 1_000_000 {
         return thousands(number);
     }
     let units = [(1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"), (1e18, "E")];
@@ -19,15 +19,19 @@ pub fn shortened(number: u64) -> String {
     // A unit is left behind as soon as rounding would give it a fourth digit before the point.
     let (unit, name) = units.into_iter().find(|(unit, _)| value / unit < 999.95).unwrap_or(units[4]);
     let scaled = value / unit;
-    let decimals = if scaled < 9.9995 { 3 } else { if scaled < 99.995 { 2 } else { 1 } };
+    let decimals = match scaled {
+        ..9.9995 => 3,
+        ..99.995 => 2,
+        _ => 1,
+    };
     format!("{scaled:.decimals$} {name}")
 }
 
 /// The unit in which so many bytes are best written, and its name.
 pub fn byte_unit(bytes: u64) -> (f64, &'static str) {
     match bytes {
-        ..1_048_576 => (1024.0, "KiB"),
-        ..1_073_741_824 => (1_048_576.0, "MiB"),
+        ..=1_048_575 => (1024.0, "KiB"),
+        1_048_576..=1_073_741_823 => (1_048_576.0, "MiB"),
         _ => (1_073_741_824.0, "GiB"),
     }
 }
@@ -51,8 +55,8 @@ mod tests {
 
     #[test]
     fn large_numbers_are_shortened_to_four_digits() {
-        let written = [768_000, 9_999_999, 10_000_000, 86_704_128, 115_605_504, 999_949_999, 999_950_001, 15_470_264_320].map(shortened);
-        assert_eq!(written, ["768,000", "9,999,999", "10.00 M", "86.70 M", "115.6 M", "999.9 M", "1.000 G", "15.47 G"]);
+        let written = [768_000, 3_920_000, 9_999_600, 86_704_128, 115_605_504, 999_949_999, 999_950_001, 15_470_264_320].map(shortened);
+        assert_eq!(written, ["768,000", "3.920 M", "10.00 M", "86.70 M", "115.6 M", "999.9 M", "1.000 G", "15.47 G"]);
         assert_eq!(shortened(u64::MAX), "18.45 E");
     }
 

@@ -2,36 +2,46 @@
 
 use super::numbers::{byte_unit, bytes_text, shortened, thousands};
 use super::table::{Column, Table, wrap};
-use super::{F32, LayerSummary, MemoryUse, Summary};
+use super::{F32, LayerSummary, MemoryUse, Summary, Totals};
 use crate::shape::sizes_text;
 
 /// Width of the names in front of the totals.
 const LABEL: usize = 13;
 
+/// Stands for a space at which no line may be broken.
+const KEPT: &str = "\u{a0}";
+
+/// Width below which the column of FLOPs, twice that of MACs, may be left out.
+const WIDE: usize = 120;
+
 impl Summary {
     /// The page that [`Display`](std::fmt::Display) writes, with lines of at most `width` letters where that is possible:
     /// 100 suffices for most networks.
     pub fn to_text(&self, width: usize) -> String {
-        let (unit, unit_name) = byte_unit(self.layers.iter().map(|layer| layer.activation_bytes).max().unwrap_or(0));
-        let mut text = self.table(unit, unit_name).to_text(width);
-        text.push('\n');
-        let paragraph = |label: &str, words: String| {
-            let lines = wrap(&words, width.saturating_sub(LABEL).max(20));
-            let line = |(number, line): (usize, &String)| format!("{:LABEL$}{line}\n", if number == 0 { label } else { "" });
-            lines.iter().enumerate().map(line).collect::<String>()
+        let unit = byte_unit(self.layers.iter().map(|layer| layer.activation_bytes).max().unwrap_or(0));
+        let mut table = self.table(unit, true);
+        if width < WIDE && table.natural_width() > width {
+            table = self.table(unit, false);
+        }
+        let mut text = table.to_text(width) + "\n";
+        let mut paragraph = |label: &str, words: &str| {
+            for (number, line) in wrap(words, width.saturating_sub(LABEL).max(20)).iter().enumerate() {
+                let label = if number == 0 { label } else { "" };
+                text.push_str(&format!("{label:LABEL$}{line}\n").replace(KEPT, " "));
+            }
         };
-        for (label, words) in self.paragraphs(unit_name) {
-            text.push_str(&paragraph(label, words));
+        for (label, words) in self.paragraphs(unit.1) {
+            paragraph(label, &words);
         }
         for (number, warning) in self.warnings.iter().enumerate() {
-            text.push_str(&paragraph(if number == 0 { "warnings" } else { "" }, format!("- {warning}")));
+            paragraph(if number == 0 { "warnings" } else { "" }, &format!("- {warning}"));
         }
         text
     }
 
-    fn table(&self, unit: f64, unit_name: &'static str) -> Table {
+    fn table(&self, (unit, unit_name): (f64, &'static str), with_flops: bool) -> Table {
         let column = |head, right, least, gap| Column { head, right, least, gap };
-        let mut table = Table::new(vec![
+        let mut columns = vec![
             column("layer", false, Some(8), 0),
             column("settings", false, Some(10), 2),
             column("output", false, None, 2),
@@ -44,57 +54,48 @@ impl Summary {
             column(unit_name, true, None, 2),
             column("field", true, None, 2),
             column("jump", true, None, 2),
-        ]);
+        ];
+        let flops = columns.iter().position(|column| column.head == "FLOPs").filter(|_| !with_flops);
+        flops.map(|place| columns.remove(place));
+        let mut table = Table::new(columns);
+        let mut push = |mut row: Vec<String>| {
+            flops.map(|place| row.remove(place));
+            table.push(row);
+        };
         let memory = |bytes: u64| format!("{:.2}", bytes as f64 / unit);
+        let row = |first: &str, output: &[usize], last: [String; 8]| {
+            [vec![first.to_owned(), String::new(), sizes_text(output), String::new()], last.into()].concat()
+        };
         let blank = String::new;
-        let image = self.image_bytes();
-        table.push(vec![
-            "input".into(),
-            blank(),
-            sizes_text(&self.input),
-            blank(),
-            blank(),
-            blank(),
-            blank(),
-            blank(),
-            blank(),
-            memory(image),
-            "1".into(),
-            "1".into(),
-        ]);
+        let image = [blank(), blank(), blank(), blank(), blank(), memory(self.image_bytes()), "1".into(), "1".into()];
+        push(row("input", &self.input, image));
         for layer in &self.layers {
-            let [field, jump] = self.field_texts(layer);
-            table.push(vec![
-                layer.name.clone(),
-                settings(layer),
-                sizes_text(&layer.output),
-                layer.formula.clone().unwrap_or_default(),
-                unless_zero(layer.parameters, thousands),
-                percent(layer.parameters, layer.parameters_percent),
-                unless_zero(layer.macs, shortened),
-                unless_zero(layer.flops, shortened),
-                percent(layer.macs, layer.macs_percent),
-                if layer.in_place { "″".into() } else { memory(layer.activation_bytes) },
-                field,
-                jump,
-            ]);
+            push(self.layer_row(layer, memory));
         }
-        table.rule();
-        table.push(vec![
-            "total".into(),
-            blank(),
-            blank(),
-            blank(),
-            thousands(self.totals.parameters),
-            blank(),
-            shortened(self.totals.macs),
-            shortened(self.totals.flops),
-            blank(),
-            memory(self.totals.activation_bytes),
-            blank(),
-            blank(),
-        ]);
+        let Totals { parameters, macs, flops: operations, activation_bytes, .. } = self.totals;
+        let sums =
+            [thousands(parameters), blank(), shortened(macs), shortened(operations), blank(), memory(activation_bytes), blank(), blank()];
+        push(row("total", &[], sums));
+        table.rule_above_last();
         table
+    }
+
+    fn layer_row(&self, layer: &LayerSummary, memory: impl Fn(u64) -> String) -> Vec<String> {
+        let [field, jump] = self.field_texts(layer);
+        vec![
+            layer.name.clone(),
+            settings(layer),
+            sizes_text(&layer.output),
+            layer.formula.clone().unwrap_or_default(),
+            unless_zero(layer.parameters, thousands),
+            percent(layer.parameters, layer.parameters_percent),
+            unless_zero(layer.macs, shortened),
+            unless_zero(layer.flops, shortened),
+            percent(layer.macs, layer.macs_percent),
+            if layer.in_place { "″".into() } else { memory(layer.activation_bytes) },
+            field,
+            jump,
+        ]
     }
 
     /// Receptive field and jump, one number where height and width agree.
@@ -128,7 +129,7 @@ impl Summary {
                     thousands(totals.parameters),
                     thousands(totals.weights),
                     thousands(totals.biases),
-                    bytes_text(totals.parameters.saturating_mul(F32)),
+                    kept(&bytes_text(totals.parameters.saturating_mul(F32))),
                 ),
             ),
             ("MACs", format!("{} for one image; FLOPs = 2·MACs = {}", thousands(totals.macs), thousands(totals.flops))),
@@ -137,7 +138,7 @@ impl Summary {
                 format!(
                     "{} numbers for {images}, {}: the image and every output once (″: lies where its input lies)",
                     thousands(totals.activation_bytes / F32),
-                    bytes_text(totals.activation_bytes),
+                    kept(&bytes_text(totals.activation_bytes)),
                 ),
             ),
         ];
@@ -148,12 +149,17 @@ impl Summary {
         paragraphs.push((
             "columns",
             format!(
-                "output is channels x height x width; {unit_name} its size for {images}; field the receptive field and jump the effective \
-                 stride, in pixels of the image without its border; % the share of all parameters, of all MACs"
+                "output: channels x height x width; {unit_name}: its size for {images}; field, jump: receptive field and effective stride \
+                 in pixels of the image, padding included; %: share of all parameters, of all MACs"
             ),
         ));
         paragraphs
     }
+}
+
+/// A phrase that no line breaks.
+fn kept(phrase: &str) -> String {
+    phrase.replace(' ', KEPT)
 }
 
 /// The text form without the words that the layer's name says already.
@@ -175,7 +181,11 @@ fn percent(number: u64, percent: f64) -> String {
 }
 
 fn memory_text(memory: &MemoryUse, images: &str) -> String {
-    let parts: Vec<String> =
-        memory.parts().iter().filter(|(_, bytes)| *bytes > 0).map(|(name, bytes)| format!("{name} {}", bytes_text(*bytes))).collect();
-    format!("{} for {images} = {}", bytes_text(memory.total()), parts.join(" + "))
+    let parts: Vec<String> = memory
+        .parts()
+        .iter()
+        .filter(|(_, bytes)| *bytes > 0)
+        .map(|(name, bytes)| kept(&format!("{name} {}", bytes_text(*bytes))))
+        .collect();
+    format!("{} for {images} = {}", kept(&bytes_text(memory.total())), parts.join(" + "))
 }

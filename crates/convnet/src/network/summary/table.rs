@@ -18,13 +18,13 @@ pub struct Column {
 pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
-    rules: Vec<usize>,
+    rule_above_last: bool,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new(columns: Vec<Column>) -> Self {
-        Self { columns, rows: Vec::new(), rules: Vec::new() }
+        Self { columns, rows: Vec::new(), rule_above_last: false }
     }
 
     /// Adds a row with a cell for each column.
@@ -32,21 +32,30 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Draws a line below the last row.
-    pub fn rule(&mut self) {
-        self.rules.push(self.rows.len());
+    /// Draws a line above the last row.
+    pub fn rule_above_last(&mut self) {
+        self.rule_above_last = true;
+    }
+
+    /// Letters in a line when no cell is broken.
+    pub fn natural_width(&self) -> usize {
+        self.widths(usize::MAX).iter().sum::<usize>() + self.gaps()
+    }
+
+    fn gaps(&self) -> usize {
+        self.columns.iter().map(|column| column.gap).sum()
     }
 
     /// Writes the table, if possible no wider than `width` letters.
     pub fn to_text(&self, width: usize) -> String {
         let widths = self.widths(width);
-        let total = widths.iter().sum::<usize>() + self.columns.iter().map(|column| column.gap).sum::<usize>();
+        let total = widths.iter().sum::<usize>() + self.gaps();
         let rule = "─".repeat(total);
         let heads: Vec<String> = self.columns.iter().map(|column| column.head.to_owned()).collect();
         let mut lines = self.row_lines(&heads, &widths);
         lines.push(rule.clone());
         for (number, row) in self.rows.iter().enumerate() {
-            if number > 0 && self.rules.contains(&number) {
+            if self.rule_above_last && number + 1 == self.rows.len() {
                 lines.push(rule.clone());
             }
             lines.extend(self.row_lines(row, &widths));
@@ -60,7 +69,7 @@ impl Table {
         let longest = |number: usize| self.rows.iter().filter_map(|row| row.get(number)).map(|cell| letters(cell)).max().unwrap_or(0);
         let mut widths: Vec<usize> =
             self.columns.iter().enumerate().map(|(number, column)| letters(column.head).max(longest(number))).collect();
-        let gaps: usize = self.columns.iter().map(|column| column.gap).sum();
+        let gaps = self.gaps();
         while widths.iter().sum::<usize>() + gaps > most {
             let room = |&number: &usize| self.columns[number].least.is_some_and(|least| widths[number] > least);
             let Some(widest) = (0..widths.len()).filter(room).max_by_key(|&number| widths[number]) else { break };
@@ -129,8 +138,8 @@ mod tests {
         let right = Column { head: "count", right: true, least: None, gap: 2 };
         let mut table = Table::new(vec![left, right]);
         table.push(vec!["conv 64 3x3".into(), "1,792".into()]);
-        table.rule();
         table.push(vec!["total".into(), "123,456,789".into()]);
+        table.rule_above_last();
         assert_eq!(
             table.to_text(20),
             "layer          count\n\
