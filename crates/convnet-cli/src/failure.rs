@@ -48,7 +48,12 @@ fn code(error: &Error) -> u8 {
     match error {
         Error::Failed(_) => FAILED,
         // What cannot be read is the caller's choice of file; what cannot be written is work that failed.
-        Error::Io { source, action, .. } if source.kind() == ErrorKind::StorageFull || !action.contains("read") => FAILED,
+        Error::Io { source, action, .. } if source.kind() == ErrorKind::StorageFull || writes(action) => FAILED,
         _ => USAGE,
     }
+}
+
+/// Whether an action, told as the library tells it, changes something on the disk.
+fn writes(action: &str) -> bool {
+    ["cannot write", "cannot make", "cannot remove"].iter().any(|beginning| action.starts_with(beginning))
 }
