@@ -125,7 +125,7 @@ fn ctrl_c_saves_and_a_resumed_training_equals_one_that_was_not_stopped() {
     while fs::metadata(&metrics).map_or(0, |file| file.len()) == 0 && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     if output.status.code() == Some(130) {
         assert!(stdout(&output).contains("convnet train --resume half"), "{}", stdout(&output));
