@@ -501,3 +501,12 @@ fn layers_of_every_kind_can_be_summarised() {
         assert_eq!(summary.layers[0].formula.is_some(), summary.layers[0].parameters > 0, "{layer}");
     }
 }
+
+#[test]
+fn the_longest_networks_are_summarised_in_the_time_of_a_glance() {
+    let start = std::time::Instant::now();
+    let summary = summary("input 3x16x16 -> [conv 3 3x3 pad 1 -> relu]*2000 -> flatten -> [fc 4 -> relu]*2000");
+    assert_eq!((summary.layers.len(), summary.layers[3999].receptive_field), (8001, [4001, 4001]));
+    assert!(summary.to_string().len() > 8000 * 60);
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}

@@ -159,10 +159,10 @@ impl Network {
     fn field_through(&self, node: &Node, id: NodeId, shape: Shape, fields: &[ReceptiveField]) -> ReceptiveField {
         let [h, w] = ways(node, shape);
         let input = fields[id.index()];
-        if matches!(h, Way::Same) && matches!(w, Way::Same) {
+        if input.is_whole() {
             return input;
         }
-        let [rows, columns] = self.trace(id, [0..shape.h, 0..shape.w]);
+        let [rows, columns] = if [h, w].contains(&Way::Whole) { self.trace(id, [0..shape.h, 0..shape.w]) } else { [0..0, 0..0] };
         let axis = |field: AxisField, way: &Way, seen: Range<usize>, image: usize| match way {
             Way::Same => field,
             Way::Window(axis) => field.behind(axis),

@@ -18,7 +18,7 @@ use std::fmt;
 use convnet_kernels::Isa;
 use serde::Serialize;
 
-use super::{Network, Node, ReceptiveField};
+use super::{Network, Node, NodeId, ReceptiveField};
 use crate::layer::{Layer, LayerRules, Role, Use};
 use crate::shape::Shape;
 
@@ -178,50 +178,54 @@ impl Network {
     /// The sizes of this network for batches of so many images.
     pub fn summary_for(&self, batch: usize) -> Summary {
         let fields = self.receptive_fields();
-        let layers = self.nodes().iter().zip(&fields[1..]).map(|(node, field)| self.layer_summary(node, field, batch)).collect();
-        Summary::new(self.input_shape().with_batch(batch), layers, checks::warnings(self, &fields))
+        let readers = readers(self);
+        let layers = self.nodes().iter().zip(&fields[1..]).map(|(node, field)| layer_summary(node, field, &readers, batch)).collect();
+        Summary::new(self.input_shape().with_batch(batch), layers, checks::warnings(self, &fields, &readers))
     }
+}
 
-    fn layer_summary(&self, node: &Node, field: &ReceptiveField, batch: usize) -> LayerSummary {
-        let count = |roles: &[Role]| {
-            node.parameters()
-                .iter()
-                .filter(|spec| roles.contains(&spec.role))
-                .fold(0u64, |sum, spec| sum.saturating_add(spec.count() as u64))
-        };
-        let (weights, biases) = (count(&[Role::Weight, Role::Scale]), count(&[Role::Bias]));
-        let macs = node.layer().macs(node.input_shapes());
-        LayerSummary {
-            name: node.name().to_owned(),
-            kind: node.layer().kind().to_owned(),
-            text: node.layer().to_string(),
-            output: node.output_shape().chw(),
-            weights,
-            biases,
-            parameters: weights.saturating_add(biases),
-            buffers: count(&[Role::Buffer]),
-            formula: node.layer().formula(node.input_shapes()),
-            parameters_percent: 0.0,
-            macs,
-            flops: macs.saturating_mul(2),
-            macs_percent: 0.0,
-            activation_bytes: bytes(node.output_shape().with_batch(batch)),
-            in_place: self.is_in_place(node),
-            receptive_field: field.size(),
-            jump: field.jump(),
-            start: [field.h.start, field.w.start],
-            sees_whole: field.is_whole(),
-        }
+fn layer_summary(node: &Node, field: &ReceptiveField, readers: &[usize], batch: usize) -> LayerSummary {
+    let count = |roles: &[Role]| {
+        node.parameters().iter().filter(|spec| roles.contains(&spec.role)).fold(0u64, |sum, spec| sum.saturating_add(spec.count() as u64))
+    };
+    let (weights, biases) = (count(&[Role::Weight, Role::Scale]), count(&[Role::Bias]));
+    let macs = node.layer().macs(node.input_shapes());
+    LayerSummary {
+        name: node.name().to_owned(),
+        kind: node.layer().kind().to_owned(),
+        text: node.layer().to_string(),
+        output: node.output_shape().chw(),
+        weights,
+        biases,
+        parameters: weights.saturating_add(biases),
+        buffers: count(&[Role::Buffer]),
+        formula: node.layer().formula(node.input_shapes()),
+        parameters_percent: 0.0,
+        macs,
+        flops: macs.saturating_mul(2),
+        macs_percent: 0.0,
+        activation_bytes: bytes(node.output_shape().with_batch(batch)),
+        in_place: is_in_place(node, readers),
+        receptive_field: field.size(),
+        jump: field.jump(),
+        start: [field.h.start, field.w.start],
+        sees_whole: field.is_whole(),
     }
+}
 
-    /// Whether a layer's output may lie where its only input lies, which nobody else reads.
-    fn is_in_place(&self, node: &Node) -> bool {
-        let [input] = node.inputs() else { return false };
-        let readers = self.nodes().iter().flat_map(Node::inputs).filter(|read| *read == input).count();
-        let usage = Use { isa: Isa::Portable, backward: false, input_gradient: false, flattened: None };
-        let over = matches!(node.layer(), Layer::Flatten(_)) || node.layer().memory::<f32>(node.input_shapes(), usage).in_place;
-        over && readers == 1 && self.node(*input).is_some()
-    }
+/// How many layers read each value, by its index.
+fn readers(network: &Network) -> Vec<usize> {
+    let mut readers = vec![0; network.nodes().len() + 1];
+    network.nodes().iter().flat_map(Node::inputs).for_each(|input| readers[input.index()] += 1);
+    readers
+}
+
+/// Whether a layer's output may lie where its only input lies, which nobody else reads.
+fn is_in_place(node: &Node, readers: &[usize]) -> bool {
+    let [input] = node.inputs() else { return false };
+    let usage = Use { isa: Isa::Portable, backward: false, input_gradient: false, flattened: None };
+    let over = matches!(node.layer(), Layer::Flatten(_)) || node.layer().memory::<f32>(node.input_shapes(), usage).in_place;
+    over && readers[input.index()] == 1 && *input != NodeId::IMAGE
 }
 
 impl Summary {

@@ -13,7 +13,7 @@ use super::super::{Network, Node, NodeId, ReceptiveField};
 use crate::layer::{LayerRules, Role};
 
 /// All warnings, those of the layers first.
-pub fn warnings(network: &Network, fields: &[ReceptiveField]) -> Vec<String> {
+pub fn warnings(network: &Network, fields: &[ReceptiveField], readers: &[usize]) -> Vec<String> {
     let mut warnings = network.warnings();
     // A layer that reads the image says itself what the image loses.
     let behind = |node: &Node| !node.inputs().contains(&NodeId::IMAGE) && !node.layer().warnings(node.input_shapes()).is_empty();
@@ -21,7 +21,7 @@ pub fn warnings(network: &Network, fields: &[ReceptiveField]) -> Vec<String> {
         warnings.extend(lost_end(network));
     }
     warnings.extend(out_of_step(network, fields));
-    warnings.extend(biases_without_effect(network));
+    warnings.extend(biases_without_effect(network, readers));
     warnings
 }
 
@@ -67,19 +67,18 @@ fn out_of_step<'a>(network: &'a Network, fields: &'a [ReceptiveField]) -> impl I
 }
 
 /// Layers whose bias is subtracted again by the batch norm behind them.
-fn biases_without_effect(network: &Network) -> impl Iterator<Item = String> + '_ {
-    network.layers().filter_map(|(id, node)| {
+fn biases_without_effect<'a>(network: &'a Network, readers: &'a [usize]) -> impl Iterator<Item = String> + 'a {
+    let has = |node: &Node, role: Role| node.parameters().iter().any(|spec| spec.role == role);
+    network.nodes().iter().filter(move |norm| has(norm, Role::Buffer)).filter_map(move |norm| {
+        let [input] = norm.inputs() else { return None };
+        let node = network.node(*input).filter(|node| readers[input.index()] == 1 && has(node, Role::Weight))?;
         let bias = node.parameters().iter().find(|spec| spec.role == Role::Bias)?;
-        let weighs = node.parameters().iter().any(|spec| spec.role == Role::Weight);
-        let mut readers = network.nodes().iter().filter(|reader| reader.inputs().contains(&id));
-        let (reader, others) = (readers.next()?, readers.next());
-        let normalises = reader.parameters().iter().any(|spec| spec.role == Role::Buffer);
-        (weighs && normalises && others.is_none() && id != network.output()).then(|| {
+        (network.output() != *input).then(|| {
             format!(
                 "{}: its {} biases have no effect, since {} subtracts them again; say `no bias`",
                 node.name(),
                 super::numbers::thousands(bias.count() as u64),
-                reader.name()
+                norm.name()
             )
         })
     })
@@ -120,5 +119,15 @@ mod tests {
         let warnings = builder.finish(behind).unwrap().summary().warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].starts_with("add1: its inputs move over the image in steps of 2 and 1 pixels"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_bias_before_a_batch_norm_is_warned_of_unless_another_layer_reads_it() {
+        let warnings = |text: &str| Network::parse(text).unwrap().summary().warnings;
+        let sentence = "conv1: its 4 biases have no effect, since bn1 subtracts them again; say `no bias`";
+        assert_eq!(warnings("input 3x8x8 -> conv 4 3x3 -> bn -> relu"), [sentence]);
+        assert_eq!(warnings("input 3x8x8 -> conv 4 3x3 no bias -> bn"), [""; 0]);
+        assert_eq!(warnings("input 3x8x8 -> conv 4 3x3 -> relu -> bn"), [""; 0]);
+        assert_eq!(warnings("input 3x8x8 -> conv 4 3x3 -> add( bn | identity )"), [""; 0]);
     }
 }
