@@ -107,9 +107,12 @@ impl Axis {
             .ok_or_else(|| WindowError::Invalid(format!("a kernel of {} with dilation {} is too large to count", self.size, self.dilation)))
     }
 
+    /// Length of the axis with its padding. It fits an `isize` with room for a span, so that positions can be signed.
     fn padded(&self, input: usize) -> Result<usize, WindowError> {
-        input.checked_add(self.pad_before).and_then(|length| length.checked_add(self.pad_after)).ok_or_else(|| {
-            WindowError::Invalid(format!("an input of {input} with padding {} + {} is too large to count", self.pad_before, self.pad_after))
+        let padded = input.checked_add(self.pad_before).and_then(|length| length.checked_add(self.pad_after));
+        padded.filter(|&length| length <= isize::MAX as usize / 2).ok_or_else(|| {
+            let (before, after) = (self.pad_before, self.pad_after);
+            WindowError::Invalid(format!("an input of {input} with padding {before} + {after} is too large to count"))
         })
     }
 
@@ -286,6 +289,7 @@ mod tests {
         assert!(Axis::new(3).stride(0).output(3, Rounding::Floor).is_err());
         assert!(Axis::new(usize::MAX).dilation(3).output(3, Rounding::Floor).is_err());
         assert!(Axis::new(3).pad(usize::MAX).output(3, Rounding::Floor).is_err());
+        assert!(Axis::new(3).pad(1 << 62).output(3, Rounding::Floor).is_err());
     }
 
     #[test]

@@ -23,7 +23,8 @@ const BYTES_OF_A_PIECE: usize = 16 << 10;
 ///
 /// let data = Dataset::embedded();
 /// let normalisation = Normalisation::of(&data.train);
-/// let mut batches = Batches::training(&data.train, 128, 7, &normalisation, &Augmentation::default())?;
+/// let augmentation = Augmentation { shift: 2, flip: true, ..Augmentation::default() };
+/// let mut batches = Batches::training(&data.train, 128, 7, &normalisation, &augmentation)?;
 /// let mut images = vec![0.0; 128 * 28 * 28];
 /// let mut labels = vec![0; 128];
 /// for epoch in 0..2 {
