@@ -170,6 +170,10 @@ impl Work {
     }
 }
 
+fn bias_text(bias: bool) -> &'static str {
+    if bias { ", + bias" } else { "" }
+}
+
 /// A parameter of a layer by its last name.
 fn parameter<'a>(inspector: &'a Inspector<'_>, node: &Node, name: &str) -> Option<&'a [f32]> {
     let found = inspector.model().parameters().get(&format!("{}.{name}", node.name()));
@@ -193,15 +197,18 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
                 })
             });
             let rule = format!(
-                "Σ over {channels} channels × {}×{} of input · weight, + bias (the kernel is not flipped)",
-                conv.window.h.size, conv.window.w.size
+                "Σ over {channels} channels × {}×{} of input · weight{} (the kernel is not flipped)",
+                conv.window.h.size,
+                conv.window.w.size,
+                bias_text(conv.bias)
             );
             Work::sum(rule, terms.collect(), bias(at[0]))
         }
-        Layer::Linear(_) => {
+        Layer::Linear(linear) => {
             let features = node.input_shapes()[0].c;
             let terms = (0..features).map(|feature| input.term([feature as i64, 0, 0], f64::from(weights[at[0] * features + feature])));
-            Work::sum(format!("Σ over {features} features of input · weight, + bias"), terms.collect(), bias(at[0]))
+            let rule = format!("Σ over {features} features of input · weight{}", bias_text(linear.bias));
+            Work::sum(rule, terms.collect(), bias(at[0]))
         }
         Layer::MaxPool2d(pool) => maximum(input, window_places(&pool.window, at[1], at[2]), at[0], "the largest number in the window"),
         Layer::GlobalMaxPool(_) => maximum(input, plane_places(node), at[0], "the largest number of the channel"),
