@@ -1,9 +1,9 @@
 //! Routines that treat every number alike. They write from one slice to another, or in place where that saves memory:
 //! wherever a source is optional, `None` says that the destination already holds it.
 
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
+use std::f64::consts::{FRAC_2_SQRT_PI, SQRT_2};
 
-use crate::functions::{erf, exp, sigmoid as logistic, tanh as hyperbolic_tangent};
+use crate::functions::{gelu_slope, normal_share, sigmoid as logistic, sigmoid_and_slope, tanh as hyperbolic_tangent};
 use crate::once::compiled_once;
 use crate::threads::Threads;
 use crate::{Machine, Real, per_isa};
@@ -109,10 +109,10 @@ map! {
 }
 
 gradient! {
-    /// dx ← dy · s · (1 + x · (1 − s)) with s = 1 / (1 + e⁻ˣ): the gradient of [`silu`] from its input x.
+    /// dx ← dy · (s + x · s′) with s = 1 / (1 + e⁻ˣ): the gradient of [`silu`] from its input x.
     silu_gradient, T, (x, d) => {
-        let s = logistic(x);
-        d * (s * (T::ONE + x * (T::ONE - s)))
+        let [share, slope] = sigmoid_and_slope(x);
+        d * (share + x * slope)
     }
 }
 
@@ -123,10 +123,7 @@ map! {
 
 gradient! {
     /// dx ← dy · (Φ(x) + x · φ(x)), where φ(x) = e^(−x²/2) / √(2π): the gradient of [`gelu`] from its input x.
-    gelu_gradient, T, (x, d) => {
-        let density = exp(x * x * T::from_f64(-0.5)) * T::from_f64(0.5 * FRAC_1_SQRT_2 * FRAC_2_SQRT_PI);
-        d * (normal_share(x) + x * density)
-    }
+    gelu_gradient, T, (x, d) => d * gelu_slope(x)
 }
 
 map! {
@@ -135,14 +132,14 @@ map! {
 }
 
 gradient! {
-    /// dx ← dy · s · (1 + x · (1 − s) · 2u′) with s = 1 / (1 + e^(−2u)): the gradient of [`gelu_tanh`] from its input x.
+    /// dx ← dy · (s + x · s′ · 2u′) with s = 1 / (1 + e^(−2u)): the gradient of [`gelu_tanh`] from its input x.
     gelu_tanh_gradient, T, (x, d) => {
         // Beyond 100 the slope is exactly 0 or 1, while x³ may overflow.
         let limit = T::from_f64(100.0);
         let x = if x > limit { limit } else if x < -limit { -limit } else { x };
-        let s = logistic(twice_inner(x));
+        let [share, slope] = sigmoid_and_slope(twice_inner(x));
         let inner_slope = T::from_f64(TWICE_SQRT_2_OVER_PI) * (T::ONE + T::from_f64(3.0 * CUBIC) * x * x);
-        d * (s * (T::ONE + x * (T::ONE - s) * inner_slope))
+        d * (share + x * slope * inner_slope)
     }
 }
 
@@ -150,13 +147,6 @@ gradient! {
 const TWICE_SQRT_2_OVER_PI: f64 = SQRT_2 * FRAC_2_SQRT_PI;
 /// The cubic term of GELU's approximation (Hendrycks and Gimpel 2016).
 const CUBIC: f64 = 0.044_715;
-
-/// Φ(x)
-#[inline(always)]
-fn normal_share<T: Real>(x: T) -> T {
-    let half = T::from_f64(0.5);
-    half + half * erf(x * T::from_f64(FRAC_1_SQRT_2))
-}
 
 /// 2u = 2·√(2/π) · (x + 0.044715·x³)
 #[inline(always)]
@@ -254,10 +244,6 @@ mod tests {
         slope: fn(f64) -> f64,
     }
 
-    fn density(x: f64) -> f64 {
-        (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
-    }
-
     fn inner_slope(x: f64) -> f64 {
         TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
     }
@@ -284,7 +270,7 @@ mod tests {
             function("sigmoid", sigmoid, sigmoid_gradient, true, logistic, |x| logistic(x) * logistic(-x)),
             function("tanh", tanh, tanh_gradient, true, f64::tanh, |x| x.cosh().powi(-2)),
             function("silu", silu, silu_gradient, false, |x| x * logistic(x), |x| logistic(x) + x * (logistic(x) * logistic(-x))),
-            function("gelu", gelu, gelu_gradient, false, |x| x * normal_share(x), |x| normal_share(x) + x * density(x)),
+            function("gelu", gelu, gelu_gradient, false, |x| x * normal_share(x), gelu_slope),
             function(
                 "gelu tanh",
                 gelu_tanh,
