@@ -15,6 +15,10 @@ use crate::output::Output;
 /// The name of the images inside the program.
 pub const EMBEDDED: &str = "embedded";
 
+/// Draws the test images where a folder has none. It is the same for every command and run, so that an evaluation never
+/// judges a model by images that it was trained on.
+const SPLIT_SEED: u64 = 0;
+
 /// The machine that the arguments and the environment ask for.
 pub fn machine(arguments: &MachineArguments) -> Result<Machine> {
     let isa = Isa::from_environment().map_err(Error::Argument)?;
@@ -57,8 +61,6 @@ pub struct DataSource<'a> {
     pub arguments: &'a DataArguments,
     /// The size that the network takes, for folders of image files.
     pub size: Option<[usize; 3]>,
-    /// Draws the test images where a folder has none.
-    pub seed: u64,
     /// The classes that a model knows.
     pub classes: Option<Vec<String>>,
 }
@@ -81,7 +83,7 @@ impl DataSource<'_> {
         let options = OpenOptions {
             size: self.arguments.image_size.or(self.size.filter(|_| !is_idx_folder(folder))),
             test_share: self.arguments.test_share,
-            seed: self.seed,
+            seed: SPLIT_SEED,
             broken_share: self.arguments.broken_share,
             classes: self.classes.clone(),
             ..OpenOptions::default()

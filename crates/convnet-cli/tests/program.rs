@@ -271,6 +271,15 @@ fn broken_images_are_left_out_up_to_a_share() {
     let none = ["train", net, "--data", "photos", "--epochs", "1", "--broken-share", "0", "--out", "strict"];
     refused(folder.path(), &none, 2, &["broken.png"]);
 
+    // Whatever the seed of the training, an evaluation draws the same test images.
+    let seeded = json(
+        folder.path(),
+        &["train", net, "--data", "photos", "--epochs", "1", "--batch", "8", "--seed", "7", "--out", "seeded", "--json"],
+    );
+    let found = json(folder.path(), &["eval", "seeded", "--data", "photos", "--json"]);
+    let loss = |value: &Value| value["loss"].as_f64().unwrap();
+    assert!((loss(&found) - loss(&seeded["test"])).abs() < 1e-9, "{found} and {seeded}");
+
     // Images of a class that the model does not know are not given a number of another.
     fs::create_dir_all(folder.path().join("other/test/hats")).unwrap();
     fs::create_dir_all(folder.path().join("other/test/boots")).unwrap();

@@ -17,7 +17,7 @@ pub fn run(arguments: &EvalArguments, machine_arguments: &MachineArguments, outp
     }
     let model = Model::load(&arguments.model)?;
     let classes = Some(model.classes().to_vec());
-    let data = DataSource { arguments: &arguments.data, size: Some(model.image_size()), seed: 0, classes }.open(output)?;
+    let data = DataSource { arguments: &arguments.data, size: Some(model.image_size()), classes }.open(output)?;
     let evaluation = model.evaluate(&data.test, &Loss::default(), arguments.batch, &machine)?;
     output.json(&evaluation)?;
     output.result(table(&evaluation))?;

@@ -49,7 +49,7 @@ pub fn run(arguments: &TrainArguments, machine_arguments: &MachineArguments, out
 /// A new training.
 fn begun<'a>(arguments: &TrainArguments, output: &Output) -> Result<(Trainer<'a>, Dataset)> {
     let mut settings = settings(arguments)?;
-    let wanted = |size: Option<[usize; 3]>| DataSource { arguments: &arguments.data, size, seed: settings.seed, classes: None };
+    let wanted = |size: Option<[usize; 3]>| DataSource { arguments: &arguments.data, size, classes: None };
     // A folder of image files is brought to the size that the network takes; images of a fixed size, and the default
     // network, which takes any, make the network follow.
     let follows = wanted(None).has_fixed_size() || arguments.net.is_none();
@@ -91,7 +91,7 @@ fn resumed<'a>(folder: &Path, arguments: &TrainArguments, output: &Output) -> Re
         data.data = trainer.data_source().to_owned();
     }
     let size = Some(trainer.network().input_shape().chw());
-    let opened = DataSource { arguments: &data, size, seed: trainer.settings_now().seed, classes: None }.open(output)?;
+    let opened = DataSource { arguments: &data, size, classes: None }.open(output)?;
     Ok((trainer, opened))
 }
 
