@@ -148,6 +148,34 @@ impl Axis {
         Ok((self.padded(input)? - self.extent()?) % self.stride)
     }
 
+    /// How many elements at the end of the axis itself no window covers when rounding down, although a whole step further
+    /// one would. Padding that is left out, and gaps no wider than a stride larger than the window leaves everywhere, are
+    /// no loss.
+    ///
+    /// # Errors
+    /// As [`Axis::output`].
+    pub fn lost(&self, input: usize) -> Result<usize, WindowError> {
+        let lost = self.uncovered(input)?.saturating_sub(self.pad_after);
+        let gap = self.stride.saturating_sub(self.extent()?);
+        Ok(if lost > gap { lost } else { 0 })
+    }
+
+    /// The output-size formula with its numbers and its value, `(7 − 3 + 2·0)/3 + 1 = 2.33`. A remainder, however small,
+    /// never looks like none.
+    ///
+    /// # Errors
+    /// As [`Axis::output`].
+    pub fn formula(&self, input: usize) -> Result<String, WindowError> {
+        let (extent, output, remainder) = (self.extent()?, self.output(input, Rounding::Floor)?, self.uncovered(input)?);
+        let padding = match (self.pad_before, self.pad_after) {
+            (before, after) if before == after => format!("2·{before}"),
+            (before, after) => format!("{before} + {after}"),
+        };
+        let hundredths = (remainder as f64 / self.stride as f64 * 100.0).round().clamp(1.0, 99.0) as u64;
+        let fraction = if remainder == 0 { String::new() } else { format!(".{hundredths:02}") };
+        Ok(format!("({input} − {extent} + {padding})/{} + 1 = {output}{}", self.stride, fraction.trim_end_matches('0')))
+    }
+
     /// First element of window number `output`, negative when it begins in the padding.
     #[inline]
     pub fn start(&self, output: usize) -> isize {
@@ -272,6 +300,23 @@ mod tests {
         assert_eq!(Axis::new(3).stride(2).uncovered(10), Ok(1));
         assert_eq!(Axis::new(11).stride(4).uncovered(224), Ok(1));
         assert_eq!(Axis::new(11).stride(4).uncovered(227), Ok(0));
+    }
+
+    #[test]
+    fn padding_left_out_and_gaps_of_a_large_stride_are_no_loss() {
+        assert_eq!(Axis::new(3).stride(3).lost(7), Ok(1));
+        assert_eq!(Axis::new(7).stride(2).pad(3).lost(224), Ok(0));
+        assert_eq!(Axis::new(1).stride(2).lost(56), Ok(0));
+        assert!(Axis::new(5).lost(3).is_err());
+    }
+
+    #[test]
+    fn the_formula_shows_a_remainder_however_small() {
+        assert_eq!(Axis::new(3).stride(3).formula(7).unwrap(), "(7 − 3 + 2·0)/3 + 1 = 2.33");
+        assert_eq!(Axis::new(5).pad(2).formula(32).unwrap(), "(32 − 5 + 2·2)/1 + 1 = 32");
+        assert_eq!(Axis::new(1).stride(1000).formula(2000).unwrap(), "(2000 − 1 + 2·0)/1000 + 1 = 2.99");
+        let uneven = Axis { pad_after: 1, ..Axis::new(2).stride(500) };
+        assert_eq!(uneven.formula(502).unwrap(), "(502 − 2 + 0 + 1)/500 + 1 = 2.01");
     }
 
     #[test]

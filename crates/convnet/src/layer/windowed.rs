@@ -141,12 +141,12 @@ pub(super) struct Remedies {
 /// Padding that is left out, and gaps no wider than a stride larger than the kernel leaves everywhere, are no loss.
 pub(super) fn misfits(window: &Window, [height, width]: [usize; 2], remedies: Remedies) -> Vec<String> {
     let sentence = |axis: &Axis, input: usize, names: [&str; 2], side: &str| {
-        let lost = lost(axis, input)?;
+        let lost = axis.lost(input).ok().filter(|&lost| lost > 0)?;
         let what = match lost {
             1 => format!("the last {} {} never seen", names[0], if names[0].contains(' ') { "are" } else { "is" }),
             _ => format!("the last {lost} {} are never seen", names[1]),
         };
-        Some(format!("{what}: {}; {} would fit", division(axis, input)?, fitting(axis, input, side, remedies)))
+        Some(format!("{what}: {}; {} would fit", axis.formula(input).ok()?, fitting(axis, input, side, remedies)))
     };
     if window.h == window.w && height == width {
         let both = sentence(&window.h, height, ["row and column", "rows and columns"], "bottom and right");
@@ -155,26 +155,6 @@ pub(super) fn misfits(window: &Window, [height, width]: [usize; 2], remedies: Re
     let rows = sentence(&window.h, height, ["row", "rows"], "bottom");
     let columns = sentence(&window.w, width, ["column", "columns"], "right");
     rows.into_iter().chain(columns).collect()
-}
-
-/// How many elements at the end no window sees; `None` when none is lost.
-fn lost(axis: &Axis, input: usize) -> Option<usize> {
-    let lost = axis.uncovered(input).ok()?.saturating_sub(axis.pad_after);
-    let gap = axis.stride.saturating_sub(axis.extent().ok()?);
-    (lost > gap).then_some(lost)
-}
-
-/// `(10 − 3 + 2·0)/2 + 1 = 4.5`
-fn division(axis: &Axis, input: usize) -> Option<String> {
-    let whole = axis.output(input, Rounding::Floor).ok()?;
-    let value = whole as f64 + axis.uncovered(input).ok()? as f64 / axis.stride as f64;
-    let value = format!("{value:.2}");
-    let padding = if axis.pad_before == axis.pad_after {
-        format!("2·{}", axis.pad_before)
-    } else {
-        format!("{} + {}", axis.pad_before, axis.pad_after)
-    };
-    Some(format!("({input} − {} + {padding})/{} + 1 = {}", axis.extent().ok()?, axis.stride, value.trim_end_matches('0')))
 }
 
 /// Furthest that a fitting setting is looked for.
@@ -243,7 +223,7 @@ mod tests {
     fn every_proposed_setting_fits() {
         for (size, stride, pad, input) in [(3, 2, 0, 10), (5, 3, 1, 23), (2, 2, 0, 13), (7, 4, 0, 30)] {
             let axis = Axis::new(size).stride(stride).pad(pad);
-            let Some(_) = lost(&axis, input) else { panic!("{axis:?} on {input} fits") };
+            assert!(axis.lost(input).unwrap() > 0, "{axis:?} on {input} fits");
             let text = fitting(&axis, input, "end", CONVOLUTION);
             let mut checked = 0;
             for setting in text.split(", ").filter(|setting| !setting.contains("more")) {

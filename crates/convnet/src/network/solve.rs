@@ -222,9 +222,9 @@ impl Network {
             let Reach::Window(window) = node.layer().reach() else { continue };
             let (axis, input) = (along.axis(&window), along.length(inputs[0]));
             let remainder = axis.uncovered(input).ok()?;
-            lossless &= lost(&axis, remainder) == 0;
+            lossless &= axis.lost(input) == Ok(0);
             if remainder > 0 && remark.is_none() {
-                remark = Some(format!("{}: {}, {}", node.name(), formula(&axis, input), leftover_text(&axis, remainder)));
+                remark = Some(format!("{}: {}, {}", node.name(), formula(&axis, input), leftover_text(&axis, input)));
             }
         }
         Some(Leftover { output: along.length(shapes[target.index()]), remark, lossless })
@@ -286,7 +286,7 @@ fn solve_axis(along: Along, axis: Axis, input: usize, output: usize, pooling: bo
     let remark = match remainder {
         0 => None,
         _ if rounded_up => Some(format!("rounded up to {output}: the last window hangs over the end")),
-        _ => Some(leftover_text(&axis, remainder)),
+        _ => Some(leftover_text(&axis, input)),
     };
     AxisSolutions {
         axis: along.name(),
@@ -340,30 +340,13 @@ fn around(present: usize, least: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The output-size formula with its numbers and its value, `(7 − 3 + 2·0)/3 + 1 = 2.33`.
+/// The output-size formula with its numbers; nothing where the window does not fit at all.
 fn formula(axis: &Axis, input: usize) -> String {
-    let padding = match (axis.pad_before, axis.pad_after) {
-        (before, after) if before == after => format!("2·{before}"),
-        (before, after) => format!("{before} + {after}"),
-    };
-    let (Ok(extent), Ok(output), Ok(remainder)) = (axis.extent(), axis.output(input, Rounding::Floor), axis.uncovered(input)) else {
-        return String::new();
-    };
-    // A remainder never looks like none.
-    let hundredths = (remainder as f64 / axis.stride as f64 * 100.0).round().clamp(1.0, 99.0) as u64;
-    let fraction = if remainder == 0 { String::new() } else { format!(".{hundredths:02}") };
-    format!("({input} − {extent} + {padding})/{} + 1 = {output}{}", axis.stride, fraction.trim_end_matches('0'))
+    axis.formula(input).unwrap_or_default()
 }
 
-/// How many elements of the input the remainder leaves out that a smaller step would have reached.
-fn lost(axis: &Axis, remainder: usize) -> usize {
-    let gap = axis.stride.saturating_sub(axis.extent().unwrap_or(usize::MAX));
-    let lost = remainder.saturating_sub(axis.pad_after);
-    if lost > gap { lost } else { 0 }
-}
-
-fn leftover_text(axis: &Axis, remainder: usize) -> String {
-    match (lost(axis, remainder), axis.pad_after) {
+fn leftover_text(axis: &Axis, input: usize) -> String {
+    match (axis.lost(input).unwrap_or(0), axis.pad_after) {
         (0, 1..) => "does not fit, but only padding is left over".into(),
         (0, 0) => "does not fit, but leaves out no more than the stride leaves out everywhere".into(),
         (1, _) => "does not fit: the last element is never seen".into(),
