@@ -23,6 +23,8 @@ pub enum Purpose {
     Dropout,
     /// Which images of a folder become test images.
     Split,
+    /// Inputs and parameters at which gradients are checked.
+    Check,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Purpose::Augment => 3,
             Purpose::Dropout => 4,
             Purpose::Split => 5,
+            Purpose::Check => 6,
         }
     }
 }
@@ -184,7 +187,7 @@ mod tests {
         let mut seen = HashSet::new();
         let mut addresses = 0;
         for seed in [0, 1, 2, GAMMA, u64::MAX] {
-            for purpose in [Purpose::Initialise, Purpose::Shuffle, Purpose::Augment, Purpose::Dropout, Purpose::Split] {
+            for purpose in [Purpose::Initialise, Purpose::Shuffle, Purpose::Augment, Purpose::Dropout, Purpose::Split, Purpose::Check] {
                 for first in 0..40 {
                     for second in 0..40 {
                         seen.insert(Address::new(seed, purpose).at(first, second).bits());

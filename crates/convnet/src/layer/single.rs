@@ -13,6 +13,7 @@ use convnet_kernels::{Isa, Machine, Real};
 
 use super::{Backward, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use};
 use crate::error::{Error, Result};
+use crate::random::{Address, Purpose, Random};
 use crate::shape::Shape;
 use crate::tensor::{from_channels_last, to_channels_last};
 
@@ -223,8 +224,8 @@ impl Places {
     fn of(self, length: usize) -> Vec<usize> {
         match self {
             Self::Drawn { count, seed } if count < length => {
-                let mut random = Spread::new(seed ^ length as u64);
-                let mut places: Vec<usize> = (0..count).map(|_| (random.next() % length as u64) as usize).collect();
+                let mut random = Address::new(seed, Purpose::Check).then(length as u64).random();
+                let mut places: Vec<usize> = (0..count).map(|_| random.below(length)).collect();
                 places.sort_unstable();
                 places.dedup();
                 places
@@ -258,12 +259,12 @@ pub fn gradient_errors_at(
     places: Places,
 ) -> Result<Vec<GradientError>> {
     let mut single = Single::<f64>::on(machine.clone(), layer.clone(), input_shapes, training)?;
-    let mut random = Spread::new(seed);
+    let mut random = Address::new(seed, Purpose::Check).random();
     let specs = single.specs().to_vec();
     // The inputs first, then the parameters: all that the value depends on.
-    let mut values: Vec<Vec<f64>> = input_shapes.iter().map(|shape| random.distinct(shape.count())).collect();
-    values.extend(specs.iter().map(|spec| random.parameter(spec)));
-    let direction = random.distinct(single.output_shape().count());
+    let mut values: Vec<Vec<f64>> = input_shapes.iter().map(|shape| distinct(&mut random, shape.count())).collect();
+    values.extend(specs.iter().map(|spec| parameter_values(&mut random, spec)));
+    let direction = distinct(&mut random, single.output_shape().count());
     single.forward(&values[..input_shapes.len()], &values[input_shapes.len()..]);
     let gradients = single.backward(&direction);
     let trained = specs.iter().enumerate().filter(|(_, spec)| spec.role != Role::Buffer);
@@ -303,45 +304,19 @@ impl GradientError {
 }
 
 /// Random values in (−2, 2) of which no two, and none and zero, are closer than a small share of their spacing.
-struct Spread {
-    state: u64,
+fn distinct(random: &mut Random, count: usize) -> Vec<f64> {
+    // An even number of cells puts a border, never a value, on zero.
+    let cells = (count + count % 2) as f64;
+    let mut values: Vec<f64> = (0..count).map(|place| 4.0 * (place as f64 + 0.25 + random.uniform_f64() / 2.0) / cells - 2.0).collect();
+    random.shuffle(&mut values);
+    values
 }
 
-impl Spread {
-    fn new(seed: u64) -> Self {
-        Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1 }
-    }
-
-    fn next(&mut self) -> u64 {
-        // SplitMix64 (Steele, Lea and Flood 2014).
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn distinct(&mut self, count: usize) -> Vec<f64> {
-        let mut values: Vec<f64> = (0..count)
-            .map(|place| {
-                let jitter = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-                // An even number of cells puts a border, never a value, on zero.
-                let cells = (count + count % 2) as f64;
-                4.0 * (place as f64 + 0.25 + jitter / 2.0) / cells - 2.0
-            })
-            .collect();
-        for place in (1..count).rev() {
-            values.swap(place, (self.next() % (place as u64 + 1)) as usize);
-        }
-        values
-    }
-
-    /// Values for a parameter: near one for those that begin at a positive constant, such as a running variance.
-    fn parameter(&mut self, spec: &ParameterSpec) -> Vec<f64> {
-        let values = self.distinct(spec.count());
-        match spec.initial {
-            Initial::Constant(value) if value > 0.0 => values.into_iter().map(|value| 1.0 + value.abs() / 4.0).collect(),
-            _ => values,
-        }
+/// Values for a parameter: near one for those that begin at a positive constant, such as a running variance.
+fn parameter_values(random: &mut Random, spec: &ParameterSpec) -> Vec<f64> {
+    let values = distinct(random, spec.count());
+    match spec.initial {
+        Initial::Constant(value) if value > 0.0 => values.into_iter().map(|value| 1.0 + value.abs() / 4.0).collect(),
+        _ => values,
     }
 }
