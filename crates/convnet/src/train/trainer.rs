@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use convnet_kernels::Machine;
+use convnet_kernels::{Machine, reduce};
 
 use super::metrics::{EpochRecord, Record, Score, StepRecord};
 use super::run_folder::{DataRecord, RunFolder, RunRecord, read_network, read_run};
@@ -352,7 +352,7 @@ impl Training<'_, '_> {
         }
         self.plan.backward(&self.state.parameters, &self.gradient);
         if let Some(limit) = settings.clip {
-            clip_global_norm(self.plan.gradients_mut(), limit);
+            clip_global_norm(&self.machine, self.plan.gradients_mut(), limit);
         }
         self.state.update(&self.trainer.network, &self.plan, settings, learning_rate, &self.machine);
         let images = self.labels.len() as u64;
@@ -462,7 +462,7 @@ impl Training<'_, '_> {
 fn first_not_finite(network: &Network, state: &State, images: &[f32], batch: usize, machine: &Machine) -> Option<String> {
     let mut plan = Plan::new(network, batch, Purpose::Inspect, machine).ok()?;
     plan.forward(&state.parameters, images, 0);
-    let bad = |id| plan.activation(id).is_some_and(|values| values.values().iter().any(|value| !value.is_finite()));
+    let bad = |id| plan.activation(id).is_some_and(|values| reduce::has_non_finite(machine, values.values()));
     network.layers().find(|(id, _)| bad(*id)).map(|(_, node)| node.name().to_owned())
 }
 
