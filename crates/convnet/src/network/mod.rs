@@ -17,6 +17,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::layer::{Layer, LayerRules, ParameterSpec};
@@ -65,6 +66,7 @@ pub struct Node {
     input_shapes: Vec<Shape>,
     output_shape: Shape,
     parameters: Vec<ParameterSpec>,
+    parameter_range: Range<usize>,
 }
 
 impl Node {
@@ -91,6 +93,10 @@ impl Node {
     /// What the layer says of its parameters.
     pub fn parameters(&self) -> &[ParameterSpec] {
         &self.parameters
+    }
+    /// The numbers of its parameters in the network's list.
+    pub fn parameter_range(&self) -> Range<usize> {
+        self.parameter_range.clone()
     }
 }
 
@@ -253,8 +259,10 @@ impl NetworkBuilder {
             return Err(shape_error("its parameters are more than memory can address".into()));
         }
         self.parameters = total;
+        let first = self.nodes.last().map_or(0, |node| node.parameter_range.end);
+        let parameter_range = first..first + parameters.len();
         self.names.insert(name.clone());
-        self.nodes.push(Node { name, layer, inputs: inputs.to_vec(), input_shapes, output_shape, parameters });
+        self.nodes.push(Node { name, layer, inputs: inputs.to_vec(), input_shapes, output_shape, parameters, parameter_range });
         Ok(NodeId(self.nodes.len()))
     }
 

@@ -6,7 +6,7 @@ use convnet_kernels::Isa;
 use convnet_kernels::Real;
 
 use super::arena::{Life, pack};
-use super::schedule::{Readers, Step, parameters_of, steps};
+use super::schedule::{Readers, Step, steps};
 use super::{PlanBytes, Purpose};
 use crate::error::{Error, Result};
 use crate::layer::{LayerRules, Memory, Role, Use};
@@ -172,7 +172,7 @@ impl Drawing<'_> {
             let moment = number + 1;
             let node = self.network.node(step.node).ok_or_else(|| Error::Shape("a step without a layer".into()))?;
             let input_shapes: Vec<Shape> = step.inputs.iter().map(|id| self.shape(*id)).collect();
-            let parameters = parameters_of(self.network, step.node);
+            let parameters = node.parameter_range();
             let trained = node.parameters().iter().any(|spec| spec.role != Role::Buffer);
             let input_needs = step.inputs.first().is_some_and(|id| self.needs_gradient[id.index()]);
             let needs = backward && (trained || step.inputs.iter().any(|id| self.needs_gradient[id.index()]));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use convnet_kernels::{Real, elementwise};
+use convnet_kernels::{Machine, Real, elementwise};
 
 use super::arena::carve;
 use super::fold::fold_batch_norm;
@@ -53,7 +53,7 @@ impl<T: Real> Plan<T> {
         to_channels_last(self.layout.stored[self.output.index()], grad_output, &mut arena[output]);
         for placed in self.layout.steps.iter().rev().filter(|placed| placed.backward) {
             if placed.step.alias {
-                alias_backward(&self.machine, placed, arena);
+                alias_backward(placed, arena);
             } else {
                 let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
                 backward_step(&self.machine, self.purpose, self.random, placed, parameters, work, &mut self.gradients);
@@ -124,14 +124,7 @@ fn distinct(ranges: &[Range<usize>]) -> (Vec<Range<usize>>, Vec<usize>) {
     (list, places)
 }
 
-fn forward_step<T: Real>(
-    machine: &convnet_kernels::Machine,
-    purpose: Purpose,
-    random: u64,
-    placed: &Placed,
-    parameters: &Parameters<T>,
-    work: Work<'_, T>,
-) {
+fn forward_step<T: Real>(machine: &Machine, purpose: Purpose, random: u64, placed: &Placed, parameters: &Parameters<T>, work: Work<'_, T>) {
     let read: Vec<Range<usize>> = if placed.in_place { Vec::new() } else { placed.inputs.clone() };
     let residual_read = (!placed.residual.is_empty()).then(|| placed.residual.clone());
     let (mut ranges, places) = distinct(&read.into_iter().chain(residual_read.clone()).collect::<Vec<_>>());
@@ -173,7 +166,7 @@ fn forward_step<T: Real>(
 }
 
 fn backward_step<T: Real>(
-    machine: &convnet_kernels::Machine,
+    machine: &Machine,
     purpose: Purpose,
     random: u64,
     placed: &Placed,
@@ -222,7 +215,7 @@ fn backward_step<T: Real>(
 }
 
 /// The gradient of a flatten that was left out: the same numbers, unless another reader's gradient lies there already.
-fn alias_backward<T: Real>(_: &convnet_kernels::Machine, placed: &Placed, arena: &mut [T]) {
+fn alias_backward<T: Real>(placed: &Placed, arena: &mut [T]) {
     if let Some(GradientTarget::Write(range) | GradientTarget::Add(range, _)) = placed.grad_inputs.first() {
         let parts = carve(arena, &[placed.grad_output.clone(), range.clone()]);
         let Ok([from, to]) = <[&mut [T]; 2]>::try_from(parts) else { return };
@@ -231,7 +224,7 @@ fn alias_backward<T: Real>(_: &convnet_kernels::Machine, placed: &Placed, arena:
 }
 
 /// Where a value is read more than once, its gradients are added.
-fn add_gradients<T: Real>(machine: &convnet_kernels::Machine, placed: &Placed, arena: &mut [T]) {
+fn add_gradients<T: Real>(machine: &Machine, placed: &Placed, arena: &mut [T]) {
     for target in &placed.grad_inputs {
         if let GradientTarget::Add(part, sum) = target {
             let parts = carve(arena, &[part.clone(), sum.clone()]);

@@ -89,7 +89,7 @@ fn join(network: &Network, readers: &Readers, purpose: Purpose, step: &mut Step,
             && let Layer::BatchNorm2d(layer) = behind.layer()
         {
             step.layer = Layer::Conv2d(Conv2d { bias: true, ..*conv });
-            step.batch_norm = Some(Folded { layer: *layer, parameters: parameters_of(network, reader) });
+            step.batch_norm = Some(Folded { layer: *layer, parameters: behind.parameter_range() });
             step.output = reader;
             joined[reader.index()] = true;
         }
@@ -112,12 +112,6 @@ fn join(network: &Network, readers: &Readers, purpose: Purpose, step: &mut Step,
         (step.relu, step.output) = (true, reader);
         joined[reader.index()] = true;
     }
-}
-
-/// The numbers of a layer's parameters in the network's list.
-pub(super) fn parameters_of(network: &Network, id: NodeId) -> Range<usize> {
-    let first: usize = network.layers().take_while(|(other, _)| *other != id).map(|(_, node)| node.parameters().len()).sum();
-    first..first + network.node(id).map_or(0, |node| node.parameters().len())
 }
 
 /// Who reads each value.
