@@ -12,10 +12,15 @@ use crate::error::{Error, Result};
 use crate::initialise::{Initialisation, initial_parameters};
 use crate::loss::Loss;
 use crate::network::Network;
+use crate::optim::{Optimizer, Update};
 use crate::plan::{Plan, Purpose};
 
 /// Seconds that a measurement of the machine takes.
 const PEAK_SECONDS: f64 = 0.3;
+
+/// Plain gradient descent, in steps that change next to nothing.
+const DESCENT: Optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, dampening: 0.0 };
+const UPDATE: Update = Update { learning_rate: 1e-6, weight_decay: 0.0, step: 1 };
 
 /// Convolutions that stand for many: the layers of VGG-16, ResNet-50 and MobileNetV2, and nets for small images.
 pub const PROBLEMS: [&str; 14] = [
@@ -190,10 +195,9 @@ pub fn time_train(network: &Network, name: &str, batch: usize, machine: &Machine
         let scores = plan.forward(&parameters, &images, 0);
         Loss::default().value_and_gradient(scores, output.c, &labels, &mut gradient);
         plan.backward(&parameters, &gradient);
-        for (values, gradient) in parameters.all_values_mut().zip(plan.gradients()) {
-            for (value, gradient) in values.iter_mut().zip(gradient) {
-                *value -= 1e-6 * gradient;
-            }
+        // Buffers have no gradient.
+        for (values, gradient) in parameters.all_values_mut().zip(plan.gradients()).filter(|(_, gradient)| !gradient.is_empty()) {
+            DESCENT.update(machine, values, gradient, &mut [], &UPDATE);
         }
         plan.update_buffers(network, &mut parameters);
     });

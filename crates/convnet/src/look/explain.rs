@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use convnet_kernels::window::{Rounding, Window};
+use convnet_kernels::window::Window;
 
 use super::Inspector;
 use crate::error::{Error, Result};
@@ -96,11 +96,10 @@ pub fn explain(inspector: &Inspector<'_>, layer: &str, at: [usize; 3]) -> Result
         )));
     }
     let inputs = node.inputs().iter().map(|input| Source::new(inspector, *input)).collect::<Result<Vec<_>>>()?;
-    let mut work = arithmetic(inspector, node, &inputs, at)?;
+    let work = arithmetic(inspector, node, &inputs, at)?;
     let region = network.region(id, at[1], at[2])?;
     let output = f64::from(pixel(&inspector.value(id)?, at));
     let image = inspector.value(NodeId::IMAGE)?;
-    work.terms.iter_mut().for_each(|term| term.product = term.input * term.weight);
     Ok(Explanation {
         layer: layer.into(),
         text: node.layer().to_string(),
@@ -214,7 +213,7 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
         Layer::GlobalMaxPool(_) => maximum(input, plane_places(node), at[0], "the largest number of the channel"),
         Layer::AvgPool2d(pool) => {
             let shape = node.input_shapes()[0];
-            let counted = counted_in_mean(&pool.window, pool.rounding, [shape.h, shape.w], [at[1], at[2]], pool.count_padding);
+            let counted = counted_in_mean(&pool.window, [shape.h, shape.w], [at[1], at[2]], pool.count_padding);
             let terms = window_places(&pool.window, at[1], at[2]).map(|[row, column]| input.term([c, row, column], 1.0 / counted as f64));
             let terms = terms.filter(|term| !term.padding).collect();
             Work::sum(format!("the mean of the window: the sum divided by {counted}"), terms, None)
@@ -249,7 +248,7 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
         }
         other => {
             return Err(Error::Unsupported(format!(
-                "the arithmetic of '{}' is not told number by number; explained are conv, fc, the poolings, bn, relu, sigmoid, tanh, silu, dropout, flatten, add and concat",
+                "the arithmetic of '{}' is not told number by number; explained are conv, fc, maximum and average pooling, global or not, bn, relu, sigmoid, tanh, silu, dropout, flatten, add and concat",
                 other.kind()
             )));
         }
@@ -270,7 +269,7 @@ fn plane_places(node: &Node) -> impl Iterator<Item = [i64; 2]> + use<> {
 }
 
 /// By how many numbers a mean is divided: Torch counts the padding, clipped to it at the far side, or leaves it out.
-fn counted_in_mean(window: &Window, _: Rounding, input: [usize; 2], at: [usize; 2], padding: bool) -> usize {
+fn counted_in_mean(window: &Window, input: [usize; 2], at: [usize; 2], padding: bool) -> usize {
     let axes = [(&window.h, input[0], at[0]), (&window.w, input[1], at[1])];
     axes.into_iter()
         .map(|(axis, length, output)| {

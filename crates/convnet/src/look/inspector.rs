@@ -3,7 +3,7 @@
 use convnet_kernels::Machine;
 
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, check_image};
 use crate::network::NodeId;
 use crate::plan::{Plan, Purpose};
 use crate::tensor::Tensor;
@@ -30,15 +30,7 @@ impl<'a> Inspector<'a> {
     /// # Errors
     /// The image has another size.
     pub fn new(model: &'a Model, image: &[u8]) -> Result<Self> {
-        let shape = model.network().input_shape();
-        if image.len() != shape.image() {
-            let size = crate::shape::sizes_text(&shape.chw());
-            return Err(Error::Argument(format!(
-                "the network takes images of {size}, {} bytes, but one of {} was given",
-                shape.image(),
-                image.len()
-            )));
-        }
+        check_image(model.network().input_shape(), image)?;
         let machine = Machine::detect().map_err(Error::Argument)?;
         let mut plan = Plan::new(model.network(), 1, Purpose::Inspect, &machine)?;
         let mut values = vec![0.0; image.len()];

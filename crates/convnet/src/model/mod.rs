@@ -20,7 +20,7 @@ use crate::layer::Layer;
 use crate::loss::Loss;
 use crate::network::{Network, Parameters};
 use crate::plan::{Plan, Purpose};
-use crate::shape::sizes_text;
+use crate::shape::{Shape, sizes_text};
 
 /// Name of the model file in a run folder.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -216,14 +216,7 @@ impl<'a> Classifier<'a> {
     fn scores(&mut self, parameters: &Parameters, images: &[&[u8]]) -> Result<&[f32]> {
         let shape = self.plan.input_shape();
         for (image, values) in images.iter().zip(self.images.chunks_exact_mut(shape.image())) {
-            if image.len() != shape.image() {
-                let size = sizes_text(&shape.chw());
-                return Err(Error::Argument(format!(
-                    "the network takes images of {size}, {} bytes, but one of {} was given",
-                    shape.image(),
-                    image.len()
-                )));
-            }
+            check_image(shape, image)?;
             self.normalisation.apply(image, values);
         }
         let scores = self.plan.forward(parameters, &self.images, 0);
@@ -256,6 +249,15 @@ impl<'a> Classifier<'a> {
         }
         Ok(counter.finish())
     }
+}
+
+/// Whether these bytes are one image of the shape that a network takes.
+pub(crate) fn check_image(takes: Shape, image: &[u8]) -> Result<()> {
+    if image.len() == takes.image() {
+        return Ok(());
+    }
+    let (size, bytes) = (sizes_text(&takes.chw()), takes.image());
+    Err(Error::Argument(format!("the network takes images of {size}, {bytes} bytes, but one of {} was given", image.len())))
 }
 
 /// Whether a network's output already is one of probabilities.
