@@ -33,6 +33,18 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: as for `store`.
+        unsafe { self.store(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn fence() {}
+
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         let mut lanes = [0.0; 4];
         for (lane, value) in lanes.iter_mut().enumerate().take(count) {
@@ -61,6 +73,18 @@ impl Vector for F32x4 {
     unsafe fn add(self, other: Self) -> Self {
         let (x, y) = (self.0, other.0);
         Self([x[0] + y[0], x[1] + y[1], x[2] + y[2], x[3] + y[3]])
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        let (x, y) = (self.0, other.0);
+        Self([x[0] - y[0], x[1] - y[1], x[2] - y[2], x[3] - y[3]])
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        let (x, y) = (self.0, other.0);
+        Self([x[0] * y[0], x[1] * y[1], x[2] * y[2], x[3] * y[3]])
     }
 
     #[inline(always)]

@@ -21,6 +21,13 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// Writes `LANES` numbers.
     unsafe fn store(self, to: *mut f32);
+    /// Writes `LANES` numbers past the caches where the instruction set can, to a place whose address is a multiple of the
+    /// register's size. [`fence`](Self::fence) must follow before another thread may read them.
+    unsafe fn stream(self, to: *mut f32);
+    /// Makes what [`stream`](Self::stream) wrote visible before whatever this thread writes next.
+    unsafe fn fence();
+    /// Asks for the cache line of an address, which need not be a valid one.
+    unsafe fn prefetch(from: *const f32);
     /// Reads the first `count` ≤ `LANES` numbers and nothing beyond; the other lanes are zero.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
     /// Writes the first `count` ≤ `LANES` numbers and nothing beyond.
@@ -29,6 +36,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
     /// `self + other`
     unsafe fn add(self, other: Self) -> Self;
+    /// `self − other`
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `self · other`
+    unsafe fn mul(self, other: Self) -> Self;
     /// Negative lanes become zero; NaN stays NaN.
     unsafe fn relu(self) -> Self;
 }
@@ -37,6 +48,9 @@ pub(crate) trait Vector: Copy {
 mod tests {
     use super::super::portable::F32x4;
     use super::*;
+
+    #[repr(align(64))]
+    struct Aligned([f32; 16]);
 
     /// Runs every operation on numbers whose results are known.
     ///
@@ -50,6 +64,13 @@ mod tests {
             let x = V::load(numbers.as_ptr());
             x.mul_add(V::splat(3.0), V::splat(0.5)).store(out.as_mut_ptr());
             assert!(out.iter().zip(&numbers).all(|(out, x)| *out == 3.0 * x + 0.5));
+            x.sub(V::splat(3.0)).mul(x).store(out.as_mut_ptr());
+            assert!(out.iter().zip(&numbers).all(|(out, x)| *out == (x - 3.0) * x));
+            let mut aligned = Aligned([0.0; 16]);
+            V::prefetch(aligned.0.as_ptr());
+            x.stream(aligned.0.as_mut_ptr());
+            V::fence();
+            assert!(aligned.0.iter().zip(&numbers).all(|(out, x)| out == x));
             x.add(V::zero()).relu().store(out.as_mut_ptr());
             assert!(out.iter().zip(&numbers).all(|(out, x)| *out == x.max(0.0)));
             V::splat(f32::NAN).relu().store(out.as_mut_ptr());

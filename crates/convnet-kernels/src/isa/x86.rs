@@ -45,6 +45,24 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: AVX, room for the numbers and their alignment by the trait's contract.
+        unsafe { _mm256_stream_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: SSE is part of x86-64.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        // SAFETY: a prefetch of any address is no access.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         // SAFETY: AVX2 by the trait's contract; masked lanes are not read.
         unsafe { _mm256_maskload_ps(from, first_of_8(count)) }
@@ -66,6 +84,18 @@ impl Vector for __m256 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: AVX by the trait's contract.
         unsafe { _mm256_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: AVX by the trait's contract.
+        unsafe { _mm256_sub_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: AVX by the trait's contract.
+        unsafe { _mm256_mul_ps(self, other) }
     }
 
     #[inline(always)]
@@ -103,6 +133,24 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: AVX-512, room for the numbers and their alignment by the trait's contract.
+        unsafe { _mm512_stream_ps(to, self) }
+    }
+
+    #[inline(always)]
+    unsafe fn fence() {
+        // SAFETY: SSE is part of x86-64.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(from: *const f32) {
+        // SAFETY: a prefetch of any address is no access.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         // SAFETY: AVX-512 by the trait's contract; masked lanes are not read.
         unsafe { _mm512_maskz_loadu_ps(first_of_16(count), from) }
@@ -124,6 +172,18 @@ impl Vector for __m512 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: AVX-512 by the trait's contract.
         unsafe { _mm512_add_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: AVX-512 by the trait's contract.
+        unsafe { _mm512_sub_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: AVX-512 by the trait's contract.
+        unsafe { _mm512_mul_ps(self, other) }
     }
 
     #[inline(always)]
