@@ -13,6 +13,7 @@
 
 use std::hint::black_box;
 use std::io::{BufRead, Write};
+use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 use convnet_kernels::conv::{ConvShape, Epilogue, Pass, choose};
@@ -34,8 +35,28 @@ fn work(numbers: usize, run: impl FnMut(&Machine) + 'static) -> Work {
     Work { run: Box::new(run), bytes: 4 * numbers }
 }
 
+/// Numbers that begin a cache line, as those of a plan do.
+struct Numbers {
+    values: Vec<f32>,
+    first: usize,
+}
+
+impl Deref for Numbers {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[self.first..]
+    }
+}
+
+impl DerefMut for Numbers {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[self.first..]
+    }
+}
+
 /// Numbers between −1 and 1 whose signs no processor can foresee.
-fn numbers(count: usize) -> Vec<f32> {
+fn numbers(count: usize) -> Numbers {
     let mut state = 1_u32;
     let mut next = || {
         state ^= state << 13;
@@ -43,7 +64,10 @@ fn numbers(count: usize) -> Vec<f32> {
         state ^= state << 5;
         state
     };
-    (0..count).map(|_| next() as f32 / (1_u32 << 31) as f32 - 1.0).collect()
+    let mut values: Vec<f32> = Vec::with_capacity(count + 16);
+    let first = values.as_ptr().align_offset(64).min(16);
+    values.extend((0..first + count).map(|_| next() as f32 / (1_u32 << 31) as f32 - 1.0));
+    Numbers { values, first }
 }
 
 /// Images and a window: `n1 c64 112x112 w3 s2 p1`.
@@ -101,13 +125,13 @@ fn convolution(pass: &str, text: &str) -> Result<Work, String> {
     let (x, w, dy) = (numbers(shape.input_len()), numbers(shape.weight_len()), numbers(shape.output_len()));
     let bytes = x.len() + dy.len();
     let mut result = numbers([dy.len(), x.len(), w.len()][pass as usize]);
-    let (mut packed, mut scratch, mut packed_for) = (Vec::new(), Vec::new(), None);
+    let (mut packed, mut scratch, mut packed_for) = (numbers(0), numbers(0), None);
     Ok(work(bytes, move |machine| {
         let algorithm = choose::<f32>(&shape, machine.isa);
         if packed_for != Some(machine.isa) {
             packed_for = Some(machine.isa);
-            packed = vec![0.0; (algorithm.packed_len)(&shape, machine.isa, pass)];
-            scratch = vec![0.0; (algorithm.scratch_len)(&shape, machine.isa, pass)];
+            packed = numbers((algorithm.packed_len)(&shape, machine.isa, pass));
+            scratch = numbers((algorithm.scratch_len)(&shape, machine.isa, pass));
             (algorithm.pack)(machine, &shape, pass, &w, &mut packed);
         }
         match pass {
@@ -125,7 +149,7 @@ fn pooling(kind: &str, forward: bool, images: &Images) -> Result<Work, String> {
         PoolShape::sliding(images.n, images.c, images.size, images.window, Rounding::Floor)?
     };
     let (x, mut y) = (numbers(shape.input_len()), numbers(shape.output_len()));
-    let (mut dx, dy) = (x.clone(), y.clone());
+    let (mut dx, dy) = (numbers(x.len()), numbers(y.len()));
     let count = x.len() + y.len();
     if kind != "maxpool" {
         return Ok(work(count, move |machine| {
@@ -152,7 +176,7 @@ fn batch_norm(relu: bool, forward: bool, images: &Images) -> Work {
     let (x, weight, bias) = (numbers(images.len()), numbers(images.c), numbers(images.c));
     let (mut y, dy, mut dx) = (numbers(images.len()), numbers(images.len()), numbers(images.len()));
     let mut statistics = vec![0.0; batch::STATISTICS * images.c];
-    let mut scratch = vec![0.0; norm.statistics_scratch().max(norm.forward_scratch()).max(norm.backward_scratch())];
+    let mut scratch = numbers(norm.statistics_scratch().max(norm.forward_scratch()).max(norm.backward_scratch()));
     let (mut dweight, mut dbias) = (vec![0.0; images.c], vec![0.0; images.c]);
     let mut has_run = false;
     work(x.len() * if forward { 3 } else { 5 }, move |machine| {
@@ -184,7 +208,7 @@ fn layer_norm(forward: bool, images: &Images) -> Work {
     let norm = layer::LayerNorm { rows: images.rows(), channels: images.c, epsilon: 1e-6 };
     let (x, weight, bias) = (numbers(images.len()), numbers(images.c), numbers(images.c));
     let (mut y, dy, mut dx) = (numbers(images.len()), numbers(images.len()), numbers(images.len()));
-    let (mut statistics, mut scratch) = (vec![0.0; norm.statistics()], vec![0.0; norm.backward_scratch()]);
+    let (mut statistics, mut scratch) = (numbers(norm.statistics()), numbers(norm.backward_scratch()));
     let (mut dweight, mut dbias) = (vec![0.0; images.c], vec![0.0; images.c]);
     let mut has_run = false;
     work(x.len() * if forward { 2 } else { 3 }, move |machine| {

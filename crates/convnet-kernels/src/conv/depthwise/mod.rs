@@ -5,6 +5,7 @@
 
 mod kernel;
 mod run;
+mod tile;
 mod weight;
 
 use super::direct::MAX_STRIDE;
