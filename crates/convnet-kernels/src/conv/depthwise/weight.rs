@@ -1,67 +1,84 @@
 //! The gradient of depthwise weights: for each channel and tap, the sum over pixels of x times dy.
 //!
-//! The rows are cut into a fixed number of ranges whose partial sums, `[tap][channel]`, are added in order. Rows and
-//! columns that see the same taps inside the image are summed together, up to nine taps at a time.
+//! The rows are cut into a fixed number of ranges whose partial sums, `[tap][channel]`, are added in order. Kernels of a
+//! few widths go through each row in tiles; for the others, rows and columns that see the same taps inside the image are
+//! summed together, up to nine taps at a time.
 
 use std::ops::Range;
 
 use super::kernel::{Gradients, Kernels, MAX_TAPS};
-use crate::Machine;
+use super::tile::{self, PIXELS, Tile};
 use crate::conv::ConvShape;
 use crate::gemm::Target;
+use crate::{Isa, Machine};
 
 /// Most rows that are listed at once.
 const MAX_ROWS: usize = 32;
-/// Channels that a piece works on.
+/// Channels of a piece when there are too few rows.
 const CHANNELS: usize = 64;
 /// Pieces that a large problem is cut into.
 const PIECES: usize = 64;
+/// Most ranges, so that the partial sums stay few.
+const RANGES: usize = 32;
 /// Multiply-adds that are worth a piece of their own.
 const PIECE_MACS: usize = 1 << 17;
+/// Rows of a range beyond those of the kernel, so that most input rows are read by one piece alone.
+const ROWS: usize = 4;
+/// Multiply-adds of a range for each of its sums, so that adding the sums up is little work beside.
+const MACS_PER_SUM: usize = 128;
+/// Numbers of images that a core's own cache does not hold.
+const FAR: usize = 1 << 18;
+/// Channels whose sums are put together at a time.
+const GROUP: usize = 16;
 
-/// Ranges of rows, each with its own partial sums.
-fn ranges(shape: &ConvShape) -> usize {
-    let macs = shape.macs() as usize;
-    let wanted = (macs / PIECE_MACS).clamp(1, PIECES).div_ceil(shape.c().div_ceil(CHANNELS));
-    wanted.min(shape.n() * shape.oh())
+/// Ranges of rows, each with its own partial sums, and blocks of channels.
+fn cut(shape: &ConvShape) -> [usize; 2] {
+    let (macs, rows) = (shape.macs() as usize, shape.n() * shape.oh());
+    let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
+    let most = (macs / shape.weight_len() / MACS_PER_SUM).clamp(1, RANGES);
+    let ranges = wanted.min(most).min(rows.div_ceil(ROWS + shape.window().h.size));
+    [ranges, wanted.div_ceil(ranges).min(shape.c().div_ceil(CHANNELS))]
 }
 
 /// Numbers of working memory.
 pub(super) fn scratch_len(shape: &ConvShape) -> usize {
-    ranges(shape) * shape.weight_len()
+    cut(shape)[0] * shape.weight_len()
 }
 
 /// Adds to the gradient of the weights `dw`.
 pub(super) fn run(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
     assert!(x.len() == shape.input_len() && dy.len() == shape.output_len(), "image of the wrong length");
     assert!(dw.len() == shape.weight_len() && scratch.len() >= scratch_len(shape), "gradient or scratch of the wrong length");
-    let (ranges, blocks, rows) = (ranges(shape), shape.c().div_ceil(CHANNELS), shape.n() * shape.oh());
+    let ([ranges, blocks], rows) = (cut(shape), shape.n() * shape.oh());
     let sums = Target::new(scratch);
-    let work = |piece: usize| {
+    machine.threads.run(ranges * blocks, |piece| {
         let (range, block) = (piece / blocks, piece % blocks);
-        let channels = block * CHANNELS..((block + 1) * CHANNELS).min(shape.c());
-        let piece = Piece { shape, kernels: Kernels::of(machine.isa), channels, first_sum: range * shape.weight_len(), x, dy, sums };
+        // Whole vectors in all blocks but the last.
+        let part = |block: usize| (block * shape.c() / blocks).next_multiple_of(16).min(shape.c());
+        let channels = part(block)..part(block + 1);
+        let piece = Piece { shape, isa: machine.isa, channels, first_sum: range * shape.weight_len(), x, dy, sums };
         piece.run(range * rows / ranges..(range + 1) * rows / ranges);
-    };
-    let pieces = ranges * blocks;
-    if (shape.macs() as usize) < PIECE_MACS {
-        (0..pieces).for_each(work)
-    } else {
-        machine.threads.run(pieces, work)
-    }
-    add_partial_sums(shape, scratch, dw);
+    });
+    let sums = &scratch[..ranges * shape.weight_len()];
+    // Whole groups of channels in each part, and few parts when there is little to add.
+    let length = GROUP * (sums.len().div_ceil(shape.c()) * GROUP).max(1 << 13).div_ceil(GROUP * ranges * shape.window().taps()) * shape.window().taps();
+    machine.threads.chunks_mut(dw, length, |part, dw| add_partial_sums(shape, sums, part * length / shape.window().taps(), dw));
 }
 
-/// Adds the partial sums in their order, then to `dw`, whose order is `[channel][tap]`.
-fn add_partial_sums(shape: &ConvShape, scratch: &mut [f32], dw: &mut [f32]) {
-    let (length, taps) = (shape.weight_len(), shape.window().taps());
-    let (sums, others) = scratch.split_at_mut(length);
-    for other in others.chunks_exact(length).take(ranges(shape) - 1) {
-        sums.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
-    }
-    for (channel, dw) in dw.chunks_exact_mut(taps).enumerate() {
-        for (tap, dw) in dw.iter_mut().enumerate() {
-            *dw += sums[tap * shape.c() + channel];
+/// Adds the partial sums of the channels from `first` on, in their order, to `dw`, whose order is `[channel][tap]`.
+fn add_partial_sums(shape: &ConvShape, sums: &[f32], first: usize, dw: &mut [f32]) {
+    let taps = shape.window().taps();
+    for (group, dw) in dw.chunks_mut(GROUP * taps).enumerate() {
+        let (first, count) = (first + group * GROUP, dw.len() / taps);
+        for tap in 0..taps {
+            let mut total = [0.0; GROUP];
+            for range in sums.chunks_exact(shape.weight_len()) {
+                let sums = &range[tap * shape.c() + first..][..count];
+                total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+            }
+            for (dw, total) in dw[tap..].iter_mut().step_by(taps).zip(total) {
+                *dw += total;
+            }
         }
     }
 }
@@ -69,7 +86,7 @@ fn add_partial_sums(shape: &ConvShape, scratch: &mut [f32], dw: &mut [f32]) {
 /// Some rows of some channels.
 struct Piece<'a> {
     shape: &'a ConvShape,
-    kernels: &'static Kernels,
+    isa: Isa,
     channels: Range<usize>,
     /// Where the partial sums of this range begin.
     first_sum: usize,
@@ -86,6 +103,65 @@ impl Piece<'_> {
             // SAFETY: the scratch holds all ranges, taps and channels; these channels of this range are this piece's own.
             unsafe { std::slice::from_raw_parts_mut(self.sums.pointer().add(place), self.channels.len()) }.fill(0.0);
         }
+        let axis = shape.window().w;
+        let is_dense = axis.dilation == 1 || axis.size == 1;
+        match tile::Kernels::of(self.isa, axis.size, axis.stride) {
+            Some(kernels) if is_dense => rows.for_each(|row| self.tiles(kernels, row)),
+            _ => self.listed_rows(rows),
+        }
+    }
+
+    /// One row of dy in tiles.
+    fn tiles(&self, kernels: &tile::Kernels, row: usize) {
+        let (shape, window) = (self.shape, self.shape.window());
+        let (image, oy) = (row / shape.oh(), row % shape.oh());
+        let taps = window.h.taps(oy, shape.h());
+        if taps.is_empty() {
+            return;
+        }
+        let c = shape.c();
+        let x_row = self.x.as_ptr().wrapping_add((image * shape.h() + window.h.position(oy, taps.start) as usize) * shape.w() * c + self.channels.start);
+        // What the next row sees for the first time: a new row of x, and its own row of dy.
+        let is_far = self.x.len() >= FAR && row + 1 < shape.n() * shape.oh();
+        let next = x_row.wrapping_add(taps.len() * window.h.dilation * shape.w() * c);
+        let mut start = 0;
+        while start < shape.ow() {
+            let rest = shape.ow() - start;
+            let step = PIXELS.iter().position(|&pixels| pixels == rest || pixels < rest && rest % pixels.max(4) == 0);
+            let step = step.or_else(|| PIXELS.iter().position(|&pixels| pixels <= rest)).unwrap_or(PIXELS.len() - 1);
+            let ix = window.w.start(start);
+            let inside = |column: isize| (column - ix).max(0) as usize;
+            let dy = self.dy[(row * shape.ow() + start) * c + self.channels.start..].as_ptr();
+            let sums = self.first_sum + taps.start * window.w.size * c + self.channels.start;
+            let ahead = [next.wrapping_add(start * window.w.stride * c), dy.wrapping_add(shape.ow() * c)];
+            let tile = Tile {
+                x: x_row.wrapping_offset(ix * c as isize),
+                x_row: (window.h.dilation * shape.w() * c) as isize,
+                x_col: c,
+                columns: [inside(0), inside(shape.w() as isize)],
+                weights: self.sums.pointer().wrapping_add(sums),
+                weight_steps: [(window.w.size * c) as isize, c as isize],
+                rows: taps.len(),
+                channels: self.channels.len(),
+                y: dy.cast_mut(),
+                y_col: c,
+                ahead: if is_far { ahead } else { [std::ptr::null(); 2] },
+                bias: std::ptr::null(),
+                residual: std::ptr::null(),
+                relu: false,
+                stream: false,
+            };
+            // SAFETY: the kernels were chosen by the token of their instructions, and read dy only. `run` checked the
+            // lengths of the slices. The kernel rows lie inside the image, and of its columns only those named in
+            // `columns` are read. These channels of this range of sums are this piece's own.
+            unsafe { kernels.gradients[step](&tile) };
+            start += PIXELS[step];
+        }
+    }
+
+    /// Rows that follow each other, for kernels that there are no tiles for.
+    fn listed_rows(&self, rows: Range<usize>) {
+        let shape = self.shape;
         // Rows that follow each other and see the same taps go together; those of different images too.
         let mut list = [[0; 2]; MAX_ROWS];
         let (mut count, mut seen) = (0, 0..0);
@@ -154,7 +230,7 @@ impl Piece<'_> {
             // SAFETY: the kernels were chosen by the token of their instructions. `run` checked the lengths of the slices,
             // and these rows and columns see these taps inside the image, by the formulas of `window`. These channels of
             // this range of sums are this piece's own.
-            unsafe { self.kernels.gradients[taps.len() - 1](&gradients) };
+            unsafe { Kernels::of(self.isa).gradients[taps.len() - 1](&gradients) };
         }
     }
 }
