@@ -28,6 +28,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn fence();
     /// Asks for the cache line of an address, which need not be a valid one.
     unsafe fn prefetch(from: *const f32);
+    /// As [`prefetch`](Self::prefetch), but only into the second-level cache: for what is needed much later.
+    unsafe fn prefetch_early(from: *const f32);
     /// Reads the first `count` ≤ `LANES` numbers and nothing beyond; the other lanes are zero.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
     /// Writes the first `count` ≤ `LANES` numbers and nothing beyond.

@@ -1,7 +1,7 @@
 //! Depthwise convolution forward and to the gradient of the input, row by row.
 
 use super::kernel::{Kernels, Pixels};
-use super::tile::{self, PIXELS, Tile};
+use super::tile::{self, GROUP, PIXELS, Tile};
 use crate::conv::Epilogue;
 use crate::conv::direct::geometry::{AxisTaps, Problem, ProblemAxis};
 use crate::gemm::Target;
@@ -9,6 +9,8 @@ use crate::{Isa, Machine};
 
 /// Pieces that a large problem is cut into.
 const PIECES: usize = 64;
+/// Pieces that are enough to keep threads equally busy, without cutting the channels.
+const FEW_PIECES: usize = 16;
 /// Multiply-adds that are worth a piece of their own.
 const PIECE_MACS: usize = 1 << 17;
 /// Rows of a piece, so that most input rows are read by one piece alone; and as many again as the kernel has.
@@ -37,7 +39,7 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
     let rows = problem.images * problem.h.outputs(0);
     let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
     let row_blocks = wanted.min(rows.div_ceil(ROWS + problem.h.taps(0).range.count));
-    let channel_blocks = wanted.div_ceil(row_blocks).min(channels.div_ceil(CHANNELS));
+    let channel_blocks = wanted.min(FEW_PIECES).div_ceil(row_blocks).min(channels.div_ceil(CHANNELS));
     let stream = y.len() >= STREAMED && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64);
     let y = Target::new(y);
     let work = |piece: usize| {
@@ -45,7 +47,8 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
         // Whole vectors in all blocks but the last.
         let part = |block: usize| (block * channels / channel_blocks).next_multiple_of(16).min(channels);
         let channels = [part(block), part(block + 1)];
-        let piece = Piece { problem, isa: machine.isa, channels, x, packed, epilogue, y, stream, far: x.len() >= FAR };
+        let piece =
+            Piece { problem, isa: machine.isa, channels, x, packed, epilogue, y, stream, far: channel_blocks == 1 && x.len() >= FAR };
         for row in row_block * rows / row_blocks..(row_block + 1) * rows / row_blocks {
             piece.row(row / problem.h.outputs(0), row % problem.h.outputs(0));
         }
@@ -163,6 +166,7 @@ impl Strip<'_> {
                 columns: [inside(0), inside(w.input as isize)],
                 weights: weights.cast_mut(),
                 weight_steps: [(taps * groups) as isize, weight_col],
+                weight_group: GROUP,
                 rows: rows[1] - rows[0],
                 channels: last - first,
                 y: self.piece.y.pointer().wrapping_add(place),

@@ -14,6 +14,9 @@ use crate::isa::vector::Vector;
 /// Numbers of output pixels that there are kernels for, largest first.
 pub(super) const PIXELS: [usize; 5] = [8, 7, 4, 2, 1];
 
+/// Channels whose weights lie side by side.
+pub(super) const GROUP: usize = 16;
+
 /// What a tile reads and writes. Distances are in numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
@@ -29,6 +32,8 @@ pub(super) struct Tile {
     pub weights: *mut f32,
     /// From one kernel row, and from one column of the kernel, to the next, in the weights.
     pub weight_steps: [isize; 2],
+    /// From one group of [`GROUP`] channels to the next, in the weights.
+    pub weight_group: usize,
     /// Number of kernel rows.
     pub rows: usize,
     /// Number of channels.
@@ -37,7 +42,8 @@ pub(super) struct Tile {
     pub y: *mut f32,
     /// From one output pixel to the next.
     pub y_col: usize,
-    /// What will be read later, to be brought nearer now: the first number and how far apart its rows are.
+    /// What will be read later, to be brought nearer now: all channels of as many columns of two rows of x (for gradients of
+    /// one of x and one of dy). Or null.
     pub ahead: [*const f32; 2],
     /// Added at the end; or null.
     pub bias: *const f32,
@@ -72,19 +78,20 @@ macro_rules! for_columns {
     };
 }
 
-/// Asks for what will be read later of these channels.
+/// Asks for a part of what will be read later; `EARLY` says that it need not come into the first-level cache.
 ///
 /// # Safety
 /// The CPU has the instructions of `V`.
 #[inline(always)]
-unsafe fn bring_nearer<V: Vector, const STRIDE: usize, const P: usize>(t: &Tile, c: usize) {
-    for row in t.ahead {
-        if !row.is_null() {
-            for column in 0..P * STRIDE {
-                // SAFETY: a prefetch may be of any address.
-                unsafe { V::prefetch(row.wrapping_add(column * t.x_col + c)) };
-            }
-        }
+unsafe fn bring_nearer<V: Vector, const P: usize, const EARLY: bool>(row: *const f32, stride: usize, c: usize) {
+    if row.is_null() {
+        return;
+    }
+    // All that the tile needs, in the order in which it lies: so the processor foresees what follows.
+    for vector in 0..P * stride {
+        let place = row.wrapping_add(c * P * stride + vector * V::LANES);
+        // SAFETY: a prefetch may be of any address.
+        unsafe { if EARLY { V::prefetch_early(place) } else { V::prefetch(place) } };
     }
 }
 
@@ -98,8 +105,11 @@ unsafe fn outputs_of_vector<V: Vector, const S: usize, const STRIDE: usize, cons
     unsafe {
         let rest = t.channels - c;
         let mut sums = [V::zero(); P];
-        let (mut x, mut weight) = (t.x.wrapping_add(c), t.weights.wrapping_add(c));
-        bring_nearer::<V, STRIDE, P>(t, c);
+        let mut x = t.x.wrapping_add(c);
+        let mut weight = t.weights.wrapping_add(c / GROUP * t.weight_group + c % GROUP);
+        for row in t.ahead {
+            bring_nearer::<V, P, true>(row, STRIDE, c);
+        }
         for _ in 0..t.rows {
             let mut weights = [V::zero(); S];
             for s in 0..S {
@@ -177,8 +187,10 @@ unsafe fn gradients_of_vector<V: Vector, const S: usize, const STRIDE: usize, co
         for p in 0..P {
             dy[p] = load::<V, FULL>(t.y.add(c + p * t.y_col), rest);
         }
-        let (mut x, mut weight) = (t.x.wrapping_add(c), t.weights.wrapping_add(c));
-        bring_nearer::<V, STRIDE, P>(t, c);
+        let mut x = t.x.wrapping_add(c);
+        let mut weight = t.weights.wrapping_add(c / GROUP * t.weight_group + c % GROUP);
+        bring_nearer::<V, P, false>(t.ahead[0], STRIDE, c);
+        bring_nearer::<V, P, false>(t.ahead[1], 1, c);
         for _ in 0..t.rows {
             let mut sums = [V::zero(); S];
             for s in 0..S {

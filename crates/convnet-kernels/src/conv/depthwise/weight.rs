@@ -1,13 +1,13 @@
 //! The gradient of depthwise weights: for each channel and tap, the sum over pixels of x times dy.
 //!
-//! The rows are cut into a fixed number of ranges whose partial sums, `[tap][channel]`, are added in order. Kernels of a
+//! The rows are cut into a fixed number of ranges whose partial sums, `[channel / 16][tap][channel % 16]`, are added in order. Kernels of a
 //! few widths go through each row in tiles; for the others, rows and columns that see the same taps inside the image are
 //! summed together, up to nine taps at a time.
 
 use std::ops::Range;
 
 use super::kernel::{Gradients, Kernels, MAX_TAPS};
-use super::tile::{self, PIXELS, Tile};
+use super::tile::{self, GROUP, PIXELS, Tile};
 use crate::conv::ConvShape;
 use crate::gemm::Target;
 use crate::{Isa, Machine};
@@ -26,10 +26,10 @@ const PIECE_MACS: usize = 1 << 17;
 const ROWS: usize = 4;
 /// Multiply-adds of a range for each of its sums, so that adding the sums up is little work beside.
 const MACS_PER_SUM: usize = 128;
+/// Partial sums that are worth a piece of work.
+const PART: usize = 1 << 14;
 /// Numbers of images that a core's own cache does not hold.
 const FAR: usize = 1 << 18;
-/// Channels whose sums are put together at a time.
-const GROUP: usize = 16;
 
 /// Ranges of rows, each with its own partial sums, and blocks of channels.
 fn cut(shape: &ConvShape) -> [usize; 2] {
@@ -40,9 +40,14 @@ fn cut(shape: &ConvShape) -> [usize; 2] {
     [ranges, wanted.div_ceil(ranges).min(shape.c().div_ceil(CHANNELS))]
 }
 
+/// Sums of one range.
+fn range_len(shape: &ConvShape) -> usize {
+    shape.c().next_multiple_of(GROUP) * shape.window().taps()
+}
+
 /// Numbers of working memory.
 pub(super) fn scratch_len(shape: &ConvShape) -> usize {
-    cut(shape)[0] * shape.weight_len()
+    cut(shape)[0] * range_len(shape)
 }
 
 /// Adds to the gradient of the weights `dw`.
@@ -56,29 +61,29 @@ pub(super) fn run(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], d
         // Whole vectors in all blocks but the last.
         let part = |block: usize| (block * shape.c() / blocks).next_multiple_of(16).min(shape.c());
         let channels = part(block)..part(block + 1);
-        let piece = Piece { shape, isa: machine.isa, channels, first_sum: range * shape.weight_len(), x, dy, sums };
+        let piece = Piece { shape, isa: machine.isa, channels, first_sum: range * range_len(shape), x, dy, sums };
         piece.run(range * rows / ranges..(range + 1) * rows / ranges);
     });
-    let sums = &scratch[..ranges * shape.weight_len()];
+    let (sums, taps) = (&scratch[..ranges * range_len(shape)], shape.window().taps());
     // Whole groups of channels in each part, and few parts when there is little to add.
-    let length = GROUP * (sums.len().div_ceil(shape.c()) * GROUP).max(1 << 13).div_ceil(GROUP * ranges * shape.window().taps()) * shape.window().taps();
-    machine.threads.chunks_mut(dw, length, |part, dw| add_partial_sums(shape, sums, part * length / shape.window().taps(), dw));
+    let part = GROUP * taps * PART.div_ceil(GROUP * taps * ranges);
+    machine.threads.chunks_mut(dw, part, |index, dw| {
+        for (group, dw) in dw.chunks_mut(GROUP * taps).enumerate() {
+            add_partial_sums(sums, range_len(shape), index * part + group * GROUP * taps, taps, dw);
+        }
+    });
 }
 
-/// Adds the partial sums of the channels from `first` on, in their order, to `dw`, whose order is `[channel][tap]`.
-fn add_partial_sums(shape: &ConvShape, sums: &[f32], first: usize, dw: &mut [f32]) {
-    let taps = shape.window().taps();
-    for (group, dw) in dw.chunks_mut(GROUP * taps).enumerate() {
-        let (first, count) = (first + group * GROUP, dw.len() / taps);
-        for tap in 0..taps {
-            let mut total = [0.0; GROUP];
-            for range in sums.chunks_exact(shape.weight_len()) {
-                let sums = &range[tap * shape.c() + first..][..count];
-                total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
-            }
-            for (dw, total) in dw[tap..].iter_mut().step_by(taps).zip(total) {
-                *dw += total;
-            }
+/// Adds the partial sums of a group of channels, which begin at `first` in each range, to `dw`, whose order is
+/// `[channel][tap]`.
+fn add_partial_sums(sums: &[f32], range_len: usize, first: usize, taps: usize, dw: &mut [f32]) {
+    for tap in 0..taps {
+        let mut totals = [0.0; GROUP];
+        for range in sums.chunks_exact(range_len) {
+            totals.iter_mut().zip(&range[first + tap * GROUP..][..GROUP]).for_each(|(total, sum)| *total += sum);
+        }
+        for (dw, total) in dw[tap..].iter_mut().step_by(taps).zip(totals) {
+            *dw += total;
         }
     }
 }
@@ -98,11 +103,12 @@ struct Piece<'a> {
 impl Piece<'_> {
     fn run(&self, rows: Range<usize>) {
         let shape = self.shape;
-        for tap in 0..shape.window().taps() {
-            let place = self.first_sum + tap * shape.c() + self.channels.start;
-            // SAFETY: the scratch holds all ranges, taps and channels; these channels of this range are this piece's own.
-            unsafe { std::slice::from_raw_parts_mut(self.sums.pointer().add(place), self.channels.len()) }.fill(0.0);
-        }
+        let taps = shape.window().taps();
+        let first = self.first_sum + self.channels.start * taps;
+        let own = self.channels.len().next_multiple_of(GROUP) * taps;
+        // SAFETY: the scratch holds all ranges and groups of channels; these groups of this range are this piece's own, as
+        // blocks of channels begin with whole groups.
+        unsafe { std::slice::from_raw_parts_mut(self.sums.pointer().add(first), own) }.fill(0.0);
         let axis = shape.window().w;
         let is_dense = axis.dilation == 1 || axis.size == 1;
         match tile::Kernels::of(self.isa, axis.size, axis.stride) {
@@ -120,9 +126,12 @@ impl Piece<'_> {
             return;
         }
         let c = shape.c();
-        let x_row = self.x.as_ptr().wrapping_add((image * shape.h() + window.h.position(oy, taps.start) as usize) * shape.w() * c + self.channels.start);
+        let x_row = self
+            .x
+            .as_ptr()
+            .wrapping_add((image * shape.h() + window.h.position(oy, taps.start) as usize) * shape.w() * c + self.channels.start);
         // What the next row sees for the first time: a new row of x, and its own row of dy.
-        let is_far = self.x.len() >= FAR && row + 1 < shape.n() * shape.oh();
+        let is_far = self.x.len() >= FAR && self.channels.len() == c && row + 1 < shape.n() * shape.oh();
         let next = x_row.wrapping_add(taps.len() * window.h.dilation * shape.w() * c);
         let mut start = 0;
         while start < shape.ow() {
@@ -132,7 +141,7 @@ impl Piece<'_> {
             let ix = window.w.start(start);
             let inside = |column: isize| (column - ix).max(0) as usize;
             let dy = self.dy[(row * shape.ow() + start) * c + self.channels.start..].as_ptr();
-            let sums = self.first_sum + taps.start * window.w.size * c + self.channels.start;
+            let sums = self.first_sum + self.channels.start * window.taps() + taps.start * window.w.size * GROUP;
             let ahead = [next.wrapping_add(start * window.w.stride * c), dy.wrapping_add(shape.ow() * c)];
             let tile = Tile {
                 x: x_row.wrapping_offset(ix * c as isize),
@@ -140,7 +149,8 @@ impl Piece<'_> {
                 x_col: c,
                 columns: [inside(0), inside(shape.w() as isize)],
                 weights: self.sums.pointer().wrapping_add(sums),
-                weight_steps: [(window.w.size * c) as isize, c as isize],
+                weight_steps: [(window.w.size * GROUP) as isize, GROUP as isize],
+                weight_group: GROUP * window.taps(),
                 rows: taps.len(),
                 channels: self.channels.len(),
                 y: dy.cast_mut(),
@@ -213,24 +223,26 @@ impl Piece<'_> {
             for (slot, tap) in taps.clone().enumerate() {
                 let (row, col) = (tap / tap_cols.len(), tap % tap_cols.len());
                 places[slot] = (row * window.h.dilation * shape.w() + col * window.w.dilation) * shape.c();
-                sum_places[slot] = ((tap_rows.start + row) * window.w.size + tap_cols.start + col) * shape.c();
+                sum_places[slot] = ((tap_rows.start + row) * window.w.size + tap_cols.start + col) * GROUP;
             }
-            let gradients = Gradients {
-                x: self.x[ix * shape.c() + self.channels.start..].as_ptr(),
-                places: places.as_ptr(),
-                dy: self.dy[cols.start * shape.c() + self.channels.start..].as_ptr(),
-                rows: rows.as_ptr(),
-                row_count: rows.len(),
-                cols: cols.len(),
-                steps: [window.w.stride * shape.c(), shape.c()],
-                channels: self.channels.len(),
-                sums: self.sums.pointer().wrapping_add(self.first_sum + self.channels.start),
-                sum_places: sum_places.as_ptr(),
-            };
-            // SAFETY: the kernels were chosen by the token of their instructions. `run` checked the lengths of the slices,
-            // and these rows and columns see these taps inside the image, by the formulas of `window`. These channels of
-            // this range of sums are this piece's own.
-            unsafe { Kernels::of(self.isa).gradients[taps.len() - 1](&gradients) };
+            for first in self.channels.clone().step_by(GROUP) {
+                let gradients = Gradients {
+                    x: self.x[ix * shape.c() + first..].as_ptr(),
+                    places: places.as_ptr(),
+                    dy: self.dy[cols.start * shape.c() + first..].as_ptr(),
+                    rows: rows.as_ptr(),
+                    row_count: rows.len(),
+                    cols: cols.len(),
+                    steps: [window.w.stride * shape.c(), shape.c()],
+                    channels: GROUP.min(self.channels.end - first),
+                    sums: self.sums.pointer().wrapping_add(self.first_sum + first * window.taps()),
+                    sum_places: sum_places.as_ptr(),
+                };
+                // SAFETY: the kernels were chosen by the token of their instructions. `run` checked the lengths of the
+                // slices, and these rows and columns see these taps inside the image, by the formulas of `window`. These
+                // channels of this range of sums are this piece's own.
+                unsafe { Kernels::of(self.isa).gradients[taps.len() - 1](&gradients) };
+            }
         }
     }
 }
