@@ -2,11 +2,13 @@
 //!
 //! Prints GFLOP/s and the per cent of the peak measured in the same run, for each pass and for 1 and 2 threads: the
 //! median and the best of the rounds. Without arguments a standard list is run. `CONVNET_ISA` pins the instruction set;
-//! `--portion SECONDS` sets the time for each measurement, `--pass NAME` picks one pass, `--threads N` one count.
+//! `--portion SECONDS` sets the time for each measurement, `--pass NAME` picks one pass, `--threads N` one count,
+//! `--algorithm NAME` one algorithm.
 
 use std::time::Instant;
 
-use convnet_kernels::conv::{ConvShape, Epilogue, Pass, choose};
+use convnet_kernels::conv::{ALGORITHMS, Algorithm, ConvShape, Epilogue, Pass, choose};
+use convnet_kernels::memory::zeros;
 use convnet_kernels::{Isa, Machine, peak};
 
 const PROBLEMS: [&str; 14] = [
@@ -46,12 +48,15 @@ fn time(portion: f64, mut work: impl FnMut()) -> (f64, f64) {
     (times[times.len() / 2], times[0])
 }
 
-fn bench(machine: &Machine, shape: &ConvShape, pass: Pass, portion: f64) -> (f64, f64) {
-    let algorithm = choose::<f32>(shape, machine.isa);
-    let numbers = |length: usize| (0..length).map(|place| (place % 17) as f32 / 8.0 - 1.0).collect::<Vec<f32>>();
+fn bench(machine: &Machine, algorithm: &Algorithm<f32>, shape: &ConvShape, pass: Pass, portion: f64) -> (f64, f64) {
+    let numbers = |length: usize| {
+        let mut numbers = zeros::<f32>(length).expect("the memory for a problem");
+        numbers.iter_mut().enumerate().for_each(|(place, number)| *number = (place % 17) as f32 / 8.0 - 1.0);
+        numbers
+    };
     let (x, w, dy) = (numbers(shape.input_len()), numbers(shape.weight_len()), numbers(shape.output_len()));
-    let mut packed = vec![0.0; (algorithm.packed_len)(shape, machine.isa, pass)];
-    let mut scratch = vec![0.0; (algorithm.scratch_len)(shape, machine.isa, pass)];
+    let mut packed = numbers((algorithm.packed_len)(shape, machine.isa, pass));
+    let mut scratch = numbers((algorithm.scratch_len)(shape, machine.isa, pass));
     (algorithm.pack)(machine, shape, pass, &w, &mut packed);
     match pass {
         Pass::Forward => {
@@ -72,12 +77,17 @@ fn bench(machine: &Machine, shape: &ConvShape, pass: Pass, portion: f64) -> (f64
 fn main() -> Result<(), String> {
     let isa = Isa::from_environment()?;
     let (mut portion, mut passes, mut counts, mut problems) = (0.15, Pass::ALL.to_vec(), vec![1, 2], Vec::new());
+    let mut only: Option<&Algorithm<f32>> = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
         match argument.as_str() {
             "--portion" => portion = value()?.parse().map_err(|error| format!("--portion: {error}"))?,
             "--threads" => counts = vec![value()?.parse().map_err(|error| format!("--threads: {error}"))?],
+            "--algorithm" => {
+                let name = value()?;
+                only = Some(ALGORITHMS.iter().find(|algorithm| algorithm.name == name).ok_or_else(|| format!("no algorithm '{name}'"))?);
+            }
             "--pass" => {
                 let name = value()?;
                 passes.retain(|pass| pass.name() == name);
@@ -95,11 +105,12 @@ fn main() -> Result<(), String> {
     }
     for text in problems {
         let shape: ConvShape = text.parse()?;
-        println!("{shape}   ({}, {:.3} GFLOP)", choose::<f32>(&shape, isa).name, 2e-9 * shape.macs() as f64);
+        println!("{shape}   ({:.3} GFLOP)", 2e-9 * shape.macs() as f64);
         for &pass in &passes {
-            print!("  {:16}", pass.name());
+            let algorithm = only.unwrap_or_else(|| choose::<f32>(&shape, isa, pass));
+            print!("  {:16} {:12}", pass.name(), algorithm.name);
             for (machine, peak) in machines.iter().zip(&peaks) {
-                let (median, best) = bench(machine, &shape, pass, portion);
+                let (median, best) = bench(machine, algorithm, &shape, pass, portion);
                 let flops = 2.0 * shape.macs() as f64;
                 let speed = |seconds: f64| format!("{:6.1} ({:3.0} %)", flops / seconds / 1e9, 100.0 * flops / seconds / peak);
                 print!("  {} threads: median {} best {} {:9.1} µs", machine.threads.count(), speed(median), speed(best), median * 1e6);

@@ -20,6 +20,7 @@ pub mod elementwise;
 pub mod functions;
 mod gemm;
 pub mod isa;
+pub mod memory;
 pub mod norm;
 mod once;
 pub mod peak;

@@ -7,7 +7,7 @@ use convnet::network::Network;
 use convnet::optim::Optimizer;
 use convnet::{Result, plan};
 use convnet_kernels::Machine;
-use convnet_kernels::conv::{ConvShape, explain};
+use convnet_kernels::conv::{ConvShape, Pass, explain};
 
 use crate::arguments::{MachineArguments, SummaryArguments};
 use crate::output::Output;
@@ -42,10 +42,13 @@ fn algorithms(network: &Network, batch: usize, machine: &Machine) -> String {
             _ => continue,
         };
         let Ok(problem) = problem else { continue };
-        let (chosen, refusals) = explain::<f32>(&problem, machine.isa);
-        text += &format!("\n  {}: {chosen} for {problem}", node.name());
-        for (name, reason) in refusals {
-            text += &format!("; not {name}: {reason}");
+        text += &format!("\n  {}: {problem}", node.name());
+        for pass in Pass::ALL {
+            let (chosen, reasons) = explain::<f32>(&problem, machine.isa, pass);
+            text += &format!("\n    {}: {chosen}", pass.name());
+            for (name, reason) in reasons {
+                text += &format!("; not {name}: {reason}");
+            }
         }
     }
     text

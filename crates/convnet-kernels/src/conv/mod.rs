@@ -17,9 +17,11 @@ use crate::{Isa, Machine, Real};
 pub mod depthwise;
 pub mod direct;
 pub mod reference;
+pub mod winograd;
 
-/// The algorithms for `f32`, best first; the reference is last and accepts everything.
-pub static ALGORITHMS: [Algorithm<f32>; 3] = [depthwise::algorithm(), direct::algorithm(), reference::algorithm()];
+/// The algorithms for `f32`; the reference is last and accepts everything.
+pub static ALGORITHMS: [Algorithm<f32>; 5] =
+    [depthwise::algorithm(), winograd::four(), winograd::two(), direct::algorithm(), reference::algorithm()];
 
 /// The algorithms for `f64`.
 pub static ALGORITHMS_F64: [Algorithm<f64>; 1] = [reference::algorithm()];
@@ -265,8 +267,12 @@ impl<T> Epilogue<'_, T> {
 pub struct Algorithm<T: 'static> {
     /// The name in reports.
     pub name: &'static str,
+    /// Whether each output is the sum of the definition's products, so that small integers give exact results.
+    pub exact: bool,
     /// Whether this algorithm can compute that shape with those instructions; `Err` says why not.
     pub accepts: fn(&ConvShape, Isa) -> Result<(), &'static str>,
+    /// What a pass is expected to take, in vector multiply-adds: the measure by which [`choose`] compares algorithms.
+    pub cost: fn(&ConvShape, Isa, Pass) -> f64,
     /// Numbers that the packed weights of a pass take. Zero for [`Pass::BackwardWeight`].
     pub packed_len: fn(&ConvShape, Isa, Pass) -> usize,
     /// Writes the weights, K×(C/G)×R×S, in the order in which a pass reads them.
@@ -287,16 +293,30 @@ impl<T> fmt::Debug for Algorithm<T> {
     }
 }
 
-/// The first algorithm of the table that accepts the shape.
-pub fn choose<T: Real>(shape: &ConvShape, isa: Isa) -> &'static Algorithm<T> {
+/// The algorithm that accepts the shape and is expected to take the least time for this pass.
+pub fn choose<T: Real>(shape: &ConvShape, isa: Isa, pass: Pass) -> &'static Algorithm<T> {
     let table = T::conv_algorithms();
-    table.iter().find(|algorithm| (algorithm.accepts)(shape, isa).is_ok()).unwrap_or(&table[table.len() - 1])
+    let accepting = table.iter().filter(|algorithm| (algorithm.accepts)(shape, isa).is_ok());
+    let cost = |algorithm: &Algorithm<T>| (algorithm.cost)(shape, isa, pass);
+    accepting.min_by(|one, other| cost(one).total_cmp(&cost(other))).unwrap_or(&table[table.len() - 1])
 }
 
-/// The algorithm that [`choose`] takes, and each better one with the reason why not.
-pub fn explain<T: Real>(shape: &ConvShape, isa: Isa) -> (&'static str, Vec<(&'static str, &'static str)>) {
-    let refusals = T::conv_algorithms().iter().map_while(|algorithm| Some((algorithm.name, (algorithm.accepts)(shape, isa).err()?)));
-    (choose::<T>(shape, isa).name, refusals.collect())
+/// The algorithm that [`choose`] takes for a pass, and why not each of the others but the reference.
+pub fn explain<T: Real>(shape: &ConvShape, isa: Isa, pass: Pass) -> (&'static str, Vec<(&'static str, String)>) {
+    let chosen = choose::<T>(shape, isa, pass);
+    let table = T::conv_algorithms();
+    let others = table[..table.len() - 1].iter().filter(|algorithm| algorithm.name != chosen.name);
+    let reasons = others.map(|algorithm| {
+        let reason = match (algorithm.accepts)(shape, isa) {
+            Err(reason) => reason.to_owned(),
+            Ok(()) => {
+                let ratio = (algorithm.cost)(shape, isa, pass) / (chosen.cost)(shape, isa, pass);
+                format!("expected to take {ratio:.1} times as long")
+            }
+        };
+        (algorithm.name, reason)
+    });
+    (chosen.name, reasons.collect())
 }
 
 #[cfg(test)]

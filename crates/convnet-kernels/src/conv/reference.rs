@@ -5,11 +5,16 @@ use crate::{Isa, Machine, Real};
 
 /// The row of the table.
 pub const fn algorithm<T: Real>() -> Algorithm<T> {
-    Algorithm { name: "reference", accepts, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm { name: "reference", exact: true, accepts, cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
 fn accepts(_: &ConvShape, _: Isa) -> Result<(), &'static str> {
     Ok(())
+}
+
+/// One multiply-add at a time, and no sum kept in a register.
+fn cost(shape: &ConvShape, _: Isa, _: Pass) -> f64 {
+    8.0 * shape.macs() as f64
 }
 
 fn packed_len(shape: &ConvShape, _: Isa, pass: Pass) -> usize {

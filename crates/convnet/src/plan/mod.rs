@@ -17,7 +17,7 @@ mod schedule;
 
 use std::ops::Range;
 
-use convnet_kernels::{Machine, Real};
+use convnet_kernels::{Machine, Real, memory};
 
 use crate::error::{Error, Result};
 use crate::layer::Role;
@@ -250,11 +250,8 @@ const LINE: usize = 16;
 
 /// A vector of zeros, or an error where the memory cannot be had.
 fn reserve<V: Copy + Default>(count: usize) -> Result<Vec<V>> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| {
+    memory::zeros(count).map_err(|_| {
         let mebibytes = count.saturating_mul(std::mem::size_of::<V>()) >> 20;
         Error::Argument(format!("{mebibytes} MiB of memory cannot be had; use a smaller batch or a smaller network"))
-    })?;
-    values.resize(count, V::default());
-    Ok(values)
+    })
 }

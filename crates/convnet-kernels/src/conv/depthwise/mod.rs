@@ -15,7 +15,7 @@ use crate::{Isa, Machine};
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
-    Algorithm { name: "depthwise", accepts, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm { name: "depthwise", exact: true, accepts, cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
 fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
@@ -26,6 +26,11 @@ fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
         return Err("a stride above 64 splits the gradient of the input into too many phases");
     }
     Ok(())
+}
+
+/// A load takes about as long as a multiply-add, and each multiply-add needs one.
+fn cost(shape: &ConvShape, isa: Isa, _: Pass) -> f64 {
+    2.0 * shape.macs() as f64 / isa.f32_lanes() as f64
 }
 
 fn problem(shape: &ConvShape, pass: Pass) -> Problem {

@@ -16,7 +16,7 @@ use geometry::Problem;
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
-    Algorithm { name: "direct", accepts, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm { name: "direct", exact: true, accepts, cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
 /// Numbers that one piece of work copies.
@@ -32,6 +32,19 @@ fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
         return Err("a stride above 64 splits the gradient of the input into too many phases");
     }
     Ok(())
+}
+
+/// Vector multiply-adds that are left to do when the loop around them is counted in, per multiply-add of the definition.
+const OVERHEAD: f64 = 1.15;
+
+fn cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
+    let lanes = Kernels::of(isa).lanes;
+    let (summed, spread) = match pass {
+        Pass::BackwardInput => (shape.group_filters(), shape.group_channels()),
+        Pass::Forward | Pass::BackwardWeight => (shape.group_channels(), shape.group_filters()),
+    };
+    let pixels = (shape.n() * shape.oh() * shape.ow()) as f64;
+    OVERHEAD * pixels * (shape.groups() * summed * spread.div_ceil(lanes)) as f64 * shape.window().taps() as f64
 }
 
 /// How an image is read.
