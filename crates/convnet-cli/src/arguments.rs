@@ -261,23 +261,64 @@ pub struct ExplainArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Time single convolutions, such as 'conv n1 c64 28x28 -> 64 w3 s1 p1'.
+    /// Time single layers.
+    ///
+    /// A problem is a convolution, such as 'conv n1 c64 28x28 -> 64 w3 s1 p1' (of which the three passes are measured by
+    /// themselves, the weights packed beforehand), or any layer of the network language on a batch of inputs NxCxHxW, such as
+    /// 'maxpool 3 stride 2 pad 1 @ 16x64x112x112' (as in training).
+    #[command(after_help = SAMPLE_HELP)]
     Layers {
-        /// Problems; a list of well-known layers by default.
+        /// Problems; a list of well-known convolutions by default.
         problems: Vec<String>,
-        /// Only this pass: forward, backward_input or backward_weight.
+        /// Only this pass: forward, backward, backward_input or backward_weight.
         #[arg(long)]
         pass: Option<String>,
-        /// Rounds of which the median is taken.
-        #[arg(long, default_value_t = 7)]
-        rounds: usize,
+        #[command(flatten)]
+        rounds: RoundsArguments,
     },
     /// Time a network's forward pass.
-    Model(BenchNetArguments),
-    /// Time a training step.
+    #[command(after_help = SAMPLE_HELP)]
+    Model {
+        #[command(flatten)]
+        net: BenchNetArguments,
+        /// Write the model that is measured, as a safetensors file that holds the network's text too.
+        #[arg(long, value_name = "FILE")]
+        write_model: Option<PathBuf>,
+    },
+    /// Time a training step: forward, cross-entropy, backward, and the update by Nesterov momentum with weight decay.
+    #[command(after_help = SAMPLE_HELP)]
     Train(BenchNetArguments),
     /// Say what the machine has, and measure what it can do.
     Machine,
+}
+
+/// What another program needs to compare its numbers.
+const SAMPLE_HELP: &str = "\
+With --json each record has a `sample`: 16 numbers of the result, evenly spaced in logical order (N, C, H, W; number i of \
+`count` is at i * (count - 1) / 15, rounded down): the output, the gradient of the first input, or the gradient of the \
+weights; of a model the scores of its first image, of a training step the gradient of the first parameter at the first step.
+
+Inputs are numbers that any program can repeat. Number `place` (in logical order) of stream s is, modulo 2^32:
+  h = place * 0x9E3779B1 + s * 0x85EBCA77
+  h = (h ^ (h >> 15)) * 0x2C1B3C6D
+  h = (h ^ (h >> 12)) * 0x297A2D39
+  value = ((h ^ (h >> 15)) >> 8) / 2^24 - 1/2
+Input i of a layer is stream i, its parameter i stream 16 + i (1 + value / 2 where it begins above 0, as scales do), and the \
+gradient of its output stream 32. The images of a network are stream 0; its parameters are those that `bench model \
+--write-model FILE` writes; image i of a training step is of class i modulo the number of classes.
+
+With --paced everything is prepared first; then each line on standard input asks for one measurement, whose JSON record comes \
+as one line, until the input ends. The line is empty or says the number of rounds.";
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct RoundsArguments {
+    /// Rounds of which the median is taken.
+    #[arg(long, default_value_t = 7)]
+    pub rounds: usize,
+
+    /// Measure once for each line on standard input, to take turns with another program.
+    #[arg(long)]
+    pub paced: bool,
 }
 
 #[derive(Debug, Args)]
@@ -292,9 +333,8 @@ pub struct BenchNetArguments {
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
 
-    /// Rounds of which the median is taken.
-    #[arg(long, default_value_t = 7)]
-    pub rounds: usize,
+    #[command(flatten)]
+    pub rounds: RoundsArguments,
 }
 
 fn numbers(text: &str, separator: char, form: &str) -> Result<[usize; 3], String> {

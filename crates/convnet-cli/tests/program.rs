@@ -1,8 +1,9 @@
 //! The program as a user meets it: its commands, its JSON, its exit codes, and what it says to bad input.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -207,12 +208,53 @@ fn bench_prints_what_it_measured() {
     let passes: Vec<&str> = layers.as_array().unwrap().iter().map(|timing| timing["pass"].as_str().unwrap()).collect();
     assert_eq!(passes, ["forward", "backward_input", "backward_weight"]);
     assert_eq!(layers[0]["problem"], problem);
+    let pooling = json(folder.path(), &["bench", "layers", "maxpool 2 @ 2x3x8x8", "--pass", "backward", "--rounds", "2", "--json"]);
+    assert_eq!((pooling.as_array().unwrap().len(), pooling[0]["sample"].as_array().unwrap().len()), (1, 16));
+    refused(folder.path(), &["bench", "layers", "relu @ 1x2x3"], 2, &["relu @ 1x2x3", "NxCxHxW"]);
+    refused(folder.path(), &["bench", "layers", "--pass", "sideways"], 2, &["'sideways'", "backward_weight"]);
     for what in ["model", "train"] {
         let timing = json(folder.path(), &["bench", what, NET, "--batch", "2", "--rounds", "2", "--json"]);
         assert_eq!((timing[0]["batch"].as_u64(), timing[0]["precision"].as_str()), (Some(2), Some("f32")));
         assert!(timing[0]["images_per_second"].as_f64().unwrap() > 0.0);
     }
     assert!(json(folder.path(), &["bench", "machine", "--json"])["peak_gflops"].as_f64().unwrap() > 0.1);
+}
+
+/// Runs with these lines on standard input.
+fn with_input(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convnet"));
+    let command = command.current_dir(folder).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_paced_bench_answers_each_line_with_one_record() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in
+        [["bench", "layers", "bn @ 2x3x8x8", "--paced"], ["bench", "model", NET, "--paced"], ["bench", "train", NET, "--paced"]]
+    {
+        let output = with_input(folder.path(), &arguments, "\n3\n1\n");
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        let records: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(records.len(), 3, "{arguments:?}");
+        assert!(records.iter().all(|record| record[0]["sample"] == records[0][0]["sample"]), "{records:?}");
+    }
+    let output = with_input(folder.path(), &["bench", "layers", "relu @ 1x2x3x3", "--paced"], "faster\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("'faster'"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_model_that_is_measured_can_be_written_and_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    json(folder.path(), &["bench", "model", NET, "--rounds", "1", "--write-model", "m.safetensors", "--json"]);
+    let image = image::GrayImage::from_fn(28, 28, |x, y| image::Luma([(7 * x + 5 * y) as u8]));
+    image.save(folder.path().join("image.png")).unwrap();
+    let prediction = json(folder.path(), &["predict", "m.safetensors", "image.png", "--json"]);
+    assert!(prediction[0]["top"][0]["probability"].as_f64().unwrap() > 0.0, "{prediction}");
+    refused(folder.path(), &["bench", "model", "input 1x8x8 -> conv 4 3x3", "--write-model", "n.safetensors"], 2, &["4x6x6"]);
 }
 
 #[test]

@@ -1,20 +1,35 @@
 //! `convnet bench`: how fast this machine computes.
 
+use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
-use convnet::bench::{MachineReport, NetTiming, PROBLEMS, machine_report, peak_gflops, time_layer, time_model, time_train};
+use convnet::bench::{
+    Bench, LayerBench, LayerTiming, Limits, MachineReport, ModelBench, NetTiming, PASSES, PROBLEMS, Problem, TrainBench, machine_report,
+    write_model,
+};
 use convnet::{Error, Result};
-use convnet_kernels::conv::{ConvShape, Pass};
+use serde::Serialize;
 
-use crate::arguments::{BenchCommand, BenchNetArguments, MachineArguments};
+use crate::arguments::{BenchCommand, BenchNetArguments, MachineArguments, RoundsArguments};
 use crate::output::Output;
 use crate::sources::{machine, network};
 
 pub fn run(command: &BenchCommand, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     match command {
         BenchCommand::Layers { problems, pass, rounds } => layers(problems, pass.as_deref(), *rounds, machine_arguments, output)?,
-        BenchCommand::Model(arguments) => net(arguments, "one batch forward", time_model, machine_arguments, output)?,
-        BenchCommand::Train(arguments) => net(arguments, "one training step", time_train, machine_arguments, output)?,
+        BenchCommand::Model { net: arguments, write_model: path } => {
+            let network = network(&arguments.net, &arguments.network.text_arguments(None, None))?;
+            if let Some(path) = path {
+                write_model(&network, path)?;
+            }
+            let bench = ModelBench::new(&network, &arguments.net, arguments.batch, &machine(machine_arguments)?)?;
+            net(bench, "one batch forward", arguments, output)?;
+        }
+        BenchCommand::Train(arguments) => {
+            let network = network(&arguments.net, &arguments.network.text_arguments(None, None))?;
+            let bench = TrainBench::new(&network, &arguments.net, arguments.batch, &machine(machine_arguments)?)?;
+            net(bench, "one training step", arguments, output)?;
+        }
         BenchCommand::Machine => {
             let report = machine_report(&machine(machine_arguments)?);
             output.json(&report)?;
@@ -24,44 +39,75 @@ pub fn run(command: &BenchCommand, machine_arguments: &MachineArguments, output:
     Ok(ExitCode::SUCCESS)
 }
 
-fn layers(problems: &[String], pass: Option<&str>, rounds: usize, machine_arguments: &MachineArguments, output: &Output) -> Result<()> {
-    let known = || Pass::ALL.map(Pass::name).join(", ");
-    let passes: Vec<Pass> = match pass {
-        None => Pass::ALL.to_vec(),
-        Some(name) => {
-            let found = Pass::ALL.into_iter().find(|pass| pass.name() == name);
-            vec![found.ok_or_else(|| Error::Argument(format!("'{name}' is no pass; passes are {}", known())))?]
+fn layers(
+    problems: &[String],
+    pass: Option<&str>,
+    rounds: RoundsArguments,
+    machine_arguments: &MachineArguments,
+    output: &Output,
+) -> Result<()> {
+    if let Some(name) = pass.filter(|name| !PASSES.contains(name)) {
+        return Err(Error::Argument(format!("'{name}' is no pass; passes are {}", PASSES.join(", "))));
+    }
+    let texts: Vec<&str> = if problems.is_empty() { PROBLEMS.to_vec() } else { problems.iter().map(String::as_str).collect() };
+    let problems = texts.iter().map(|text| text.parse()).collect::<Result<Vec<Problem>>>()?;
+    let passes = |problem: &Problem| -> Vec<&str> {
+        match pass {
+            Some(name) => vec![name],
+            None => problem.passes().to_vec(),
         }
     };
-    let texts: Vec<&str> = if problems.is_empty() { PROBLEMS.to_vec() } else { problems.iter().map(String::as_str).collect() };
-    let shapes = texts.iter().map(|text| text.parse().map_err(Error::Argument)).collect::<Result<Vec<ConvShape>>>()?;
     let machine = machine(machine_arguments)?;
-    let peak = peak_gflops(&machine);
-    output.line(format!("peak of fused multiply-adds on {} threads: {peak:.0} GFLOP/s ({})", machine.threads.count(), machine.isa))?;
+    let limits = Limits::measure(&machine);
+    if rounds.paced {
+        let mut benches = Vec::new();
+        for problem in &problems {
+            for pass in passes(problem) {
+                benches.push(LayerBench::new(problem, pass, &machine, limits)?);
+            }
+        }
+        return paced(&mut benches, rounds.rounds);
+    }
+    output.line(format!(
+        "{} threads ({}): at most {:.0} GFLOP/s of fused multiply-adds, {:.1} GB/s from memory",
+        machine.threads.count(),
+        machine.isa,
+        limits.gflops,
+        limits.gigabytes_per_second
+    ))?;
     let mut timings = Vec::new();
-    for shape in &shapes {
-        for pass in &passes {
-            let timing = time_layer(shape, *pass, &machine, rounds, peak);
-            output.result(format!(
-                "{:<40} {:<16} {:>9.3} ms {:>8.1} GFLOP/s {:>5.1} %  {}",
-                timing.problem,
-                timing.pass,
-                1e3 * timing.seconds,
-                timing.gflops,
-                timing.percent_of_peak,
-                timing.algorithm
-            ))?;
+    for problem in &problems {
+        for pass in passes(problem) {
+            let timing = LayerBench::new(problem, pass, &machine, limits)?.measure(rounds.rounds);
+            output.result(layer_text(&timing))?;
             timings.push(timing);
         }
     }
     output.json(&timings)
 }
 
-type Timer = fn(&convnet::network::Network, &str, usize, &convnet_kernels::Machine, usize) -> Result<NetTiming>;
+fn layer_text(timing: &LayerTiming) -> String {
+    let operations = match timing.gflops > 0.0 {
+        true => format!("{:>8.1} GFLOP/s {:>5.1} %", timing.gflops, timing.percent_of_peak),
+        false => " ".repeat(24),
+    };
+    format!(
+        "{:<40} {:<16} {:>9.3} ms {operations} {:>7.1} GB/s {:>5.1} %  {}",
+        timing.problem,
+        timing.pass,
+        1e3 * timing.seconds,
+        timing.gigabytes_per_second,
+        timing.percent_of_bandwidth,
+        timing.algorithm
+    )
+}
 
-fn net(arguments: &BenchNetArguments, what: &str, timer: Timer, machine_arguments: &MachineArguments, output: &Output) -> Result<()> {
-    let network = network(&arguments.net, &arguments.network.text_arguments(None, None))?;
-    let timing = timer(&network, &arguments.net, arguments.batch, &machine(machine_arguments)?, arguments.rounds)?;
+fn net(bench: impl Bench<Timing = NetTiming>, what: &str, arguments: &BenchNetArguments, output: &Output) -> Result<()> {
+    let mut benches = [bench];
+    if arguments.rounds.paced {
+        return paced(&mut benches, arguments.rounds.rounds);
+    }
+    let timing = benches[0].measure(arguments.rounds.rounds);
     output.json(&[&timing])?;
     output.result(format!(
         "{}: {what} of {} images on {} threads: {:.3} ms, {:.1} images/s, at most {} MiB in use",
@@ -72,6 +118,34 @@ fn net(arguments: &BenchNetArguments, what: &str, timer: Timer, machine_argument
         timing.images_per_second,
         timing.peak_bytes >> 20
     ))
+}
+
+/// Measures everything once for each line on standard input, and answers with one line.
+fn paced<B: Bench>(benches: &mut [B], rounds: usize) -> Result<()> {
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(Error::io("stdin", "cannot read"))?;
+        let rounds = match line.trim() {
+            "" => rounds,
+            text => text.parse().map_err(|_| {
+                Error::Argument(format!("the line '{text}' on standard input is not understood; it is empty or a number of rounds"))
+            })?,
+        };
+        let timings: Vec<B::Timing> = benches.iter_mut().map(|bench| bench.measure(rounds)).collect();
+        if !answer(&timings)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Writes one line of JSON; whether anyone still reads.
+fn answer(timings: &impl Serialize) -> Result<bool> {
+    let text = serde_json::to_string(timings).map_err(|error| Error::Failed(format!("the result cannot be written as JSON: {error}")))?;
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).map_err(Error::io("stdout", "cannot write")),
+    }
 }
 
 fn machine_text(report: &MachineReport) -> String {
