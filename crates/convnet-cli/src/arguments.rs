@@ -33,6 +33,10 @@ pub struct MachineArguments {
     /// Threads to work with; all by default. They change no bit of a result.
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
+
+    /// Add up every convolution as its definition says, without Winograd's transforms: slower, with smaller rounding errors.
+    #[arg(long, global = true)]
+    pub exact: bool,
 }
 
 #[derive(Debug, Subcommand)]

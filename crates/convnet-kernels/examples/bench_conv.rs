@@ -107,7 +107,7 @@ fn main() -> Result<(), String> {
         let shape: ConvShape = text.parse()?;
         println!("{shape}   ({:.3} GFLOP)", 2e-9 * shape.macs() as f64);
         for &pass in &passes {
-            let algorithm = only.unwrap_or_else(|| choose::<f32>(&shape, isa, pass));
+            let algorithm = only.unwrap_or_else(|| choose::<f32>(&shape, machines[0].means(), pass));
             print!("  {:16} {:12}", pass.name(), algorithm.name);
             for (machine, peak) in machines.iter().zip(&peaks) {
                 let (median, best) = bench(machine, algorithm, &shape, pass, portion);

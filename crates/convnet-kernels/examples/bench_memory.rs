@@ -127,7 +127,7 @@ fn convolution(pass: &str, text: &str) -> Result<Work, String> {
     let mut result = numbers([dy.len(), x.len(), w.len()][pass as usize]);
     let (mut packed, mut scratch, mut packed_for) = (numbers(0), numbers(0), None);
     Ok(work(bytes, move |machine| {
-        let algorithm = choose::<f32>(&shape, machine.isa, pass);
+        let algorithm = choose::<f32>(&shape, machine.means(), pass);
         if packed_for != Some(machine.isa) {
             packed_for = Some(machine.isa);
             packed = numbers((algorithm.packed_len)(&shape, machine.isa, pass));

@@ -127,12 +127,34 @@ pub struct Machine {
     pub isa: Isa,
     /// Who does the work.
     pub threads: Threads,
+    /// Whether algorithms that are not exact, such as Winograd's, may be chosen.
+    pub inexact: bool,
+}
+
+/// What an algorithm may be chosen from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// The instructions that may be executed.
+    pub isa: Isa,
+    /// Whether algorithms that are not exact may be chosen.
+    pub inexact: bool,
 }
 
 impl Machine {
     /// This instruction set and this many threads (at least one).
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, threads: Threads::new(threads) }
+        Self { isa, threads: Threads::new(threads), inexact: true }
+    }
+
+    /// The same machine, on which every sum is one of the definition's products.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        Self { inexact: false, ..self }
+    }
+
+    /// What algorithms may be chosen from on this machine.
+    pub fn means(&self) -> Means {
+        Means { isa: self.isa, inexact: self.inexact }
     }
 
     /// The best instructions and as many threads as the process may use.

@@ -33,6 +33,6 @@ pub mod threads;
 pub mod update;
 pub mod window;
 
-pub use isa::{Isa, Machine};
+pub use isa::{Isa, Machine, Means};
 pub use real::Real;
 pub use threads::Threads;

@@ -44,7 +44,7 @@ fn algorithms(network: &Network, batch: usize, machine: &Machine) -> String {
         let Ok(problem) = problem else { continue };
         text += &format!("\n  {}: {problem}", node.name());
         for pass in Pass::ALL {
-            let (chosen, reasons) = explain::<f32>(&problem, machine.isa, pass);
+            let (chosen, reasons) = explain::<f32>(&problem, machine.means(), pass);
             text += &format!("\n    {}: {chosen}", pass.name());
             for (name, reason) in reasons {
                 text += &format!("; not {name}: {reason}");

@@ -12,7 +12,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::window::{Axis, Rounding, Window};
-use crate::{Isa, Machine, Real};
+use crate::{Isa, Machine, Means, Real};
 
 pub mod depthwise;
 pub mod direct;
@@ -294,21 +294,23 @@ impl<T> fmt::Debug for Algorithm<T> {
 }
 
 /// The algorithm that accepts the shape and is expected to take the least time for this pass.
-pub fn choose<T: Real>(shape: &ConvShape, isa: Isa, pass: Pass) -> &'static Algorithm<T> {
+pub fn choose<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> &'static Algorithm<T> {
     let table = T::conv_algorithms();
-    let accepting = table.iter().filter(|algorithm| (algorithm.accepts)(shape, isa).is_ok());
-    let cost = |algorithm: &Algorithm<T>| (algorithm.cost)(shape, isa, pass);
+    let allowed = table.iter().filter(|algorithm| algorithm.exact || means.inexact);
+    let accepting = allowed.filter(|algorithm| (algorithm.accepts)(shape, means.isa).is_ok());
+    let cost = |algorithm: &Algorithm<T>| (algorithm.cost)(shape, means.isa, pass);
     accepting.min_by(|one, other| cost(one).total_cmp(&cost(other))).unwrap_or(&table[table.len() - 1])
 }
 
 /// The algorithm that [`choose`] takes for a pass, and why not each of the others but the reference.
-pub fn explain<T: Real>(shape: &ConvShape, isa: Isa, pass: Pass) -> (&'static str, Vec<(&'static str, String)>) {
-    let chosen = choose::<T>(shape, isa, pass);
+pub fn explain<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> (&'static str, Vec<(&'static str, String)>) {
+    let (chosen, isa) = (choose::<T>(shape, means, pass), means.isa);
     let table = T::conv_algorithms();
     let others = table[..table.len() - 1].iter().filter(|algorithm| algorithm.name != chosen.name);
     let reasons = others.map(|algorithm| {
         let reason = match (algorithm.accepts)(shape, isa) {
             Err(reason) => reason.to_owned(),
+            Ok(()) if !algorithm.exact && !means.inexact => "forbidden: its transforms round more than the definition does".into(),
             Ok(()) => {
                 let ratio = (algorithm.cost)(shape, isa, pass) / (chosen.cost)(shape, isa, pass);
                 format!("expected to take {ratio:.1} times as long")

@@ -228,7 +228,7 @@ struct ConvWork {
 
 impl ConvWork {
     fn new(shape: &ConvShape, pass: Pass, machine: &Machine) -> Result<Self> {
-        let algorithm = choose::<f32>(shape, machine.isa, pass);
+        let algorithm = choose::<f32>(shape, machine.means(), pass);
         let input = Shape::new(shape.n(), shape.c(), shape.h(), shape.w());
         let output = Shape::new(shape.n(), shape.k(), shape.oh(), shape.ow());
         let (x, dy) = match pass {
@@ -308,7 +308,7 @@ impl LayerWork {
         let refused = |reason: String| Error::Shape(format!("layer '{layer}': {reason}"));
         let output_shape = layer.output_shape(&input_shapes).map_err(refused)?;
         let specs = layer.parameters(&input_shapes);
-        let memory = layer.memory::<f32>(&input_shapes, Use { isa: machine.isa, backward: true, input_gradient: true, flattened: None });
+        let memory = layer.memory::<f32>(&input_shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened: None });
         let trained = specs.iter().filter(|spec| spec.role != Role::Buffer);
         let mut work = Self {
             machine: machine.clone(),

@@ -315,7 +315,7 @@ mod tests {
     /// The output of a plan without backward: in place, channels last.
     fn in_place(bn: BatchNorm2d, training: bool, x: &[f64], residual: Option<&[f64]>, relu: bool) -> Vec<f64> {
         let (machine, shape) = (Machine::new(Isa::detect(), 2), Shape::new(2, 2, 2, 2));
-        let memory = bn.memory::<f64>(&[shape], Use { isa: machine.isa, backward: false, input_gradient: false, flattened: None });
+        let memory = bn.memory::<f64>(&[shape], Use { means: machine.means(), backward: false, input_gradient: false, flattened: None });
         let mut output = x.to_vec();
         bn.forward(Forward {
             machine: &machine,

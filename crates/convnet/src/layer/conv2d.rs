@@ -17,7 +17,7 @@
 
 use std::fmt;
 
-use convnet_kernels::{Isa, Real};
+use convnet_kernels::{Means, Real};
 use convnet_kernels::columns::{add_column_sums, column_sums_scratch};
 use convnet_kernels::conv::{ConvShape, Epilogue, Pass, choose};
 use convnet_kernels::window::Window;
@@ -198,8 +198,8 @@ pub(super) fn parameter_formula(products: &str, outputs: usize, bias: bool) -> S
 
 /// What a plan sets aside for a layer that is this convolution.
 pub(super) fn memory<T: Real>(problem: &ConvShape, bias: bool, usage: Use) -> Memory {
-    let packed = |pass| packed_len::<T>(problem, usage.isa, pass);
-    let scratch = |pass| (choose::<T>(problem, usage.isa, pass).scratch_len)(problem, usage.isa, pass);
+    let packed = |pass| packed_len::<T>(problem, usage.means, pass);
+    let scratch = |pass| (choose::<T>(problem, usage.means, pass).scratch_len)(problem, usage.means.isa, pass);
     let bias_scratch = if bias { column_sums_scratch(problem.output_len(), problem.k()) } else { 0 };
     let backward_input = usage.backward && usage.input_gradient;
     let mut backward_scratch = scratch(Pass::BackwardWeight).max(bias_scratch);
@@ -215,14 +215,14 @@ pub(super) fn memory<T: Real>(problem: &ConvShape, bias: bool, usage: Use) -> Me
     }
 }
 
-fn packed_len<T: Real>(problem: &ConvShape, isa: Isa, pass: Pass) -> usize {
-    (choose::<T>(problem, isa, pass).packed_len)(problem, isa, pass)
+fn packed_len<T: Real>(problem: &ConvShape, means: Means, pass: Pass) -> usize {
+    (choose::<T>(problem, means, pass).packed_len)(problem, means.isa, pass)
 }
 
 pub(super) fn prepare<T: Real>(problem: &ConvShape, pass: Prepare<'_, T>) {
     let machine = pass.machine;
-    let (forward, backward_input) = pass.prepared.split_at_mut(packed_len::<T>(problem, machine.isa, Pass::Forward));
-    let pack = |which, packed: &mut [T]| (choose::<T>(problem, machine.isa, which).pack)(machine, problem, which, pass.parameters[0], packed);
+    let (forward, backward_input) = pass.prepared.split_at_mut(packed_len::<T>(problem, machine.means(), Pass::Forward));
+    let pack = |which, packed: &mut [T]| (choose::<T>(problem, machine.means(), which).pack)(machine, problem, which, pass.parameters[0], packed);
     pack(Pass::Forward, forward);
     if pass.backward && pass.input_gradient {
         pack(Pass::BackwardInput, backward_input);
@@ -231,7 +231,7 @@ pub(super) fn prepare<T: Real>(problem: &ConvShape, pass: Prepare<'_, T>) {
 
 pub(super) fn forward<T: Real>(problem: &ConvShape, bias: bool, pass: Forward<'_, T>) {
     let isa = pass.machine.isa;
-    let algorithm = choose::<T>(problem, isa, Pass::Forward);
+    let algorithm = choose::<T>(problem, pass.machine.means(), Pass::Forward);
     let epilogue = Epilogue { bias: bias.then(|| pass.parameters[1]), residual: pass.residual, relu: pass.relu };
     let packed = &pass.prepared[..(algorithm.packed_len)(problem, isa, Pass::Forward)];
     let scratch = &mut pass.scratch[..(algorithm.scratch_len)(problem, isa, Pass::Forward)];
@@ -241,15 +241,15 @@ pub(super) fn forward<T: Real>(problem: &ConvShape, bias: bool, pass: Forward<'_
 /// A fused ReLU is not undone here: a plan that trains keeps it a layer of its own.
 pub(super) fn backward<T: Real>(problem: &ConvShape, bias: bool, pass: Backward<'_, T>) {
     debug_assert!(!pass.relu, "a plan that trains does not fuse a ReLU into a convolution");
-    let (isa, dy) = (pass.machine.isa, pass.grad_output);
+    let (isa, means, dy) = (pass.machine.isa, pass.machine.means(), pass.grad_output);
     if let Some(dx) = &mut pass.grad_inputs[0] {
-        let algorithm = choose::<T>(problem, isa, Pass::BackwardInput);
-        let packed = &pass.prepared[packed_len::<T>(problem, isa, Pass::Forward)..];
+        let algorithm = choose::<T>(problem, means, Pass::BackwardInput);
+        let packed = &pass.prepared[packed_len::<T>(problem, means, Pass::Forward)..];
         let scratch = &mut pass.scratch[..(algorithm.scratch_len)(problem, isa, Pass::BackwardInput)];
         (algorithm.backward_input)(pass.machine, problem, dy, packed, dx, scratch);
     }
     if let Some(dw) = pass.grad_parameters.first_mut() {
-        let algorithm = choose::<T>(problem, isa, Pass::BackwardWeight);
+        let algorithm = choose::<T>(problem, means, Pass::BackwardWeight);
         let scratch = &mut pass.scratch[..(algorithm.scratch_len)(problem, isa, Pass::BackwardWeight)];
         (algorithm.backward_weight)(pass.machine, problem, pass.inputs[0], dy, dw, scratch);
     }

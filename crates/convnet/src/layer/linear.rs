@@ -165,7 +165,7 @@ mod tests {
         let (shapes, output_shape) = ([input], linear.output_shape(&[input]).unwrap());
         let weight: Vec<f32> = (0..linear.outputs * input.c).map(number).collect();
         let bias: Vec<f32> = (0..linear.outputs).map(number).collect();
-        let memory = linear.memory::<f32>(&shapes, Use { isa: machine.isa, backward: true, input_gradient: true, flattened });
+        let memory = linear.memory::<f32>(&shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened });
         let mut prepared = vec![0.0; memory.prepared];
         let parameters = [&weight[..], &bias[..]];
         let training = true;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use convnet_kernels::window::Window;
-use convnet_kernels::{Isa, Real};
+use convnet_kernels::{Means, Real};
 
 use crate::shape::Shape;
 
@@ -51,8 +51,8 @@ pub struct Memory {
 /// What a plan will ask of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// The instructions that the plan runs on.
-    pub isa: Isa,
+    /// What the plan's algorithms are chosen from.
+    pub means: Means,
     /// Whether backward will follow forward.
     pub backward: bool,
     /// Whether the gradient of the first input will be asked for (not for a layer that reads the image).

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use convnet_kernels::Isa;
-use convnet_kernels::Real;
+use convnet_kernels::{Means, Real};
 
 use super::arena::{Life, pack};
 use super::schedule::{Readers, Step, steps};
@@ -118,7 +117,7 @@ impl Layout {
     ///
     /// # Errors
     /// The batch is zero or too large.
-    pub fn new<T: Real>(network: &Network, batch: usize, purpose: Purpose, input_gradient: bool, isa: Isa) -> Result<Self> {
+    pub fn new<T: Real>(network: &Network, batch: usize, purpose: Purpose, input_gradient: bool, means: Means) -> Result<Self> {
         if batch == 0 {
             return Err(Error::Argument("the batch is 0; a batch has at least one image".into()));
         }
@@ -140,7 +139,7 @@ impl Layout {
             fixed: vec![false; values],
             needs_gradient: vec![false; values],
         };
-        drawing.draw::<T>(steps, input_gradient, isa)
+        drawing.draw::<T>(steps, input_gradient, means)
     }
 
     /// What the plan takes, in bytes.
@@ -159,7 +158,7 @@ impl Drawing<'_> {
         self.network.shape(id).with_batch(self.batch)
     }
 
-    fn draw<T: Real>(&mut self, steps: Vec<Step>, input_gradient: bool, isa: Isa) -> Result<Layout> {
+    fn draw<T: Real>(&mut self, steps: Vec<Step>, input_gradient: bool, means: Means) -> Result<Layout> {
         let backward = self.purpose != Purpose::Infer;
         self.needs_gradient[0] = input_gradient;
         let image = self.lives.add(self.shape(NodeId::IMAGE).count(), 0);
@@ -177,7 +176,7 @@ impl Drawing<'_> {
             let input_needs = step.inputs.first().is_some_and(|id| self.needs_gradient[id.index()]);
             let needs = backward && (trained || step.inputs.iter().any(|id| self.needs_gradient[id.index()]));
             self.needs_gradient[step.output.index()] = needs;
-            let usage = Use { isa, backward: needs, input_gradient: needs && input_needs, flattened: step.flattened };
+            let usage = Use { means, backward: needs, input_gradient: needs && input_needs, flattened: step.flattened };
             let mut memory = if step.alias { Memory::default() } else { step.layer.memory::<T>(&input_shapes, usage) };
             memory.keeps_output |= step.relu;
             if !needs {

@@ -60,7 +60,7 @@ impl PlanBytes {
     /// # Errors
     /// The batch is zero or too large to address.
     pub fn of<T: Real>(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
-        Ok(Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.isa)?.bytes::<T>())
+        Ok(Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?.bytes::<T>())
     }
 }
 
@@ -130,7 +130,7 @@ impl<T: Real> Plan<T> {
     /// # Errors
     /// The batch is zero, or the memory cannot be addressed or had.
     pub fn new(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
-        let layout = Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.isa)?;
+        let layout = Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?;
         let output_shape = network.output_shape().with_batch(batch);
         let shapes = std::iter::once(network.input_shape()).chain(network.nodes().iter().map(|node| node.output_shape()));
         let roles: Vec<Role> = network.parameters().map(|(_, spec)| spec.role).collect();
