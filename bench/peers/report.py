@@ -1,0 +1,5 @@
+"""The tables and the plot, from the raw results."""
+
+
+def write(raw, path, plot):
+    pass

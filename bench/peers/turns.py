@@ -1,0 +1,196 @@
+"""Processes that are measured in turn, and the turns: every contender once, again and again, so that what else the machine does
+falls on all of them alike."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+#: A peer's numbers may differ by this share of the largest: rounding, in sums of some thousand products, many layers deep.
+TOLERANCE = 2e-3
+#: A turn lasts about so long, seconds, where one round is shorter.
+TURN = 0.02
+#: Variants slower than the best by this factor in the first turn are measured no further.
+DROP = 1.15
+#: Pause before each measurement, in which threads of the process before end their waiting.
+SETTLE = 0.01
+
+#: glibc keeps what was freed and takes huge pages; jemalloc does the same its way.
+GLIBC = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=4294967296",
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+JEMALLOC = {"MALLOC_CONF": "thp:always,oversize_threshold:1,background_thread:false,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"}
+
+
+class Failed(Exception):
+    """A process ended, or answered with an error."""
+
+
+def environment(extra=None):
+    """Ours, without what would slow a peer down or pin convnet to other instructions."""
+    hidden = {"OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "CONVNET_ISA", "LD_PRELOAD"}
+    return {key: value for key, value in os.environ.items() if key not in hidden} | (extra or {})
+
+
+def jemalloc():
+    """The library file, or None where it is not installed."""
+    for folder in ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/lib/aarch64-linux-gnu"]:
+        for path in sorted(Path(folder).glob("libjemalloc.so*")):
+            return str(path)
+    return None
+
+
+class LineProcess:
+    """A child that answers each line with one line of JSON."""
+
+    def __init__(self, command, extra=None):
+        self.command = [str(part) for part in command]
+        pipe = subprocess.PIPE
+        self.child = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=pipe if extra is None else None,
+                                      env=environment(extra), text=True)
+
+    def ask(self, line):
+        try:
+            self.child.stdin.write(line + "\n")
+            self.child.stdin.flush()
+        except BrokenPipeError:
+            pass
+        reply = self.child.stdout.readline()
+        if not reply:
+            reason = self.child.stderr.read().strip() if self.child.stderr else f"exit code {self.child.wait()}"
+            raise Failed(f"{' '.join(self.command)}: {reason}")
+        return json.loads(reply)
+
+    def close(self):
+        try:
+            self.child.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self.child.wait(20)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+
+
+class Worker:
+    """A Python process of one peer that stays for many cases; `name` says the peer and its allocator."""
+
+    def __init__(self, engine, allocator=None):
+        self.engine = engine
+        self.name = engine if allocator is None else f"{engine}, {allocator}"
+        extra = {}
+        if allocator == "glibc":
+            extra = GLIBC
+        if allocator == "jemalloc":
+            extra = JEMALLOC | {"LD_PRELOAD": jemalloc()}
+        self.process = LineProcess([sys.executable, HERE / "worker.py", engine], extra)
+
+    def ask(self, **request):
+        reply = self.process.ask(json.dumps(request))
+        if "error" in reply:
+            raise Failed(f"{self.name}: {reply['error']} ({request})")
+        return reply
+
+    def close(self):
+        self.process.close()
+
+
+class Convnet:
+    """A `convnet bench … --paced`: what it answers are records."""
+
+    def __init__(self, binary, arguments, threads):
+        self.process = LineProcess([binary, "bench", *arguments, "--threads", threads, "--paced", "--quiet"])
+
+    def measure(self, rounds):
+        return self.process.ask(str(rounds))
+
+    def close(self):
+        self.process.close()
+
+
+class Variant:
+    """One way in which a peer computes one pass."""
+
+    def __init__(self, worker, name, key, request):
+        self.worker, self.name, self.key = worker, name, key
+        self.handle = f"{name} {key}"
+        self.sample = worker.ask(do="prepare", handle=self.handle, **request)["sample"]
+        self.seconds = []
+
+    def measure(self, rounds):
+        return self.worker.ask(do="measure", handles=[self.handle], rounds=rounds)[self.handle]
+
+    def drop(self):
+        self.worker.ask(do="drop", handles=[self.handle])
+
+
+class RustPeer:
+    """A `peers-rust --paced` of one peer and model."""
+
+    def __init__(self, binary, peer, arguments, threads, rounds):
+        self.name, self.key = peer, "model"
+        command = [binary, "--peer", peer, *arguments, "--threads", threads, "--rounds", rounds, "--paced"]
+        self.process = LineProcess(command)
+        self.sample = self.process.ask("")["sample"]
+        self.seconds = []
+
+    def measure(self, _rounds):
+        return self.process.ask("")["seconds"]
+
+    def drop(self):
+        self.process.close()
+
+
+def rounds_for(seconds):
+    return max(1, min(2000, round(TURN / max(seconds, 1e-7))))
+
+
+def alternate(convnet, keys, variants, turns, peers_apart=False):
+    """Measures convnet and the variants in turn. `keys` names the records that convnet gives; gives for each key convnet's
+    record with its median seconds, and the median seconds of every variant that was kept."""
+    first = dict(zip(keys, convnet.measure(1)))
+    seconds = {key: [] for key in keys}
+    packs = {key: [] for key in keys}
+    rounds = rounds_for(max(record["seconds"] for record in first.values()))
+    kept = {}
+    for key in keys:
+        trials = []
+        for variant in (variant for variant in variants if variant.key == key):
+            time.sleep(SETTLE)
+            once = variant.measure(1)
+            trials.append((min(once, variant.measure(rounds_for(once))), variant))
+        groups = {}
+        for trial in trials:
+            peer = trial[1].name.split(",")[0] if peers_apart else "all"
+            groups.setdefault(peer, []).append(trial)
+        kept[key] = []
+        for group in groups.values():
+            best = min(trial[0] for trial in group)
+            kept[key] += [trial for trial in sorted(group, key=lambda trial: trial[0]) if trial[0] <= DROP * best][:2]
+    for turn in range(turns):
+
+        def measure_convnet():
+            time.sleep(SETTLE)
+            for key, record in zip(keys, convnet.measure(rounds)):
+                seconds[key].append(record["seconds"])
+                packs[key].append(record.get("pack_seconds", 0.0))
+
+        if turn % 2 == 0:
+            measure_convnet()
+        for key in keys:
+            for once, variant in kept[key]:
+                time.sleep(SETTLE)
+                variant.seconds.append(variant.measure(rounds_for(once)))
+        if turn % 2 == 1:
+            measure_convnet()
+    result = {}
+    for key in keys:
+        record = first[key] | {"once": first[key]["seconds"], "seconds": statistics.median(seconds[key]), "pack_seconds": statistics.median(packs[key])}
+        result[key] = record, {variant.name: statistics.median(variant.seconds) for _, variant in kept[key]}
+    return result
