@@ -354,6 +354,38 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_must_be_exact_gets_only_exact_algorithms_and_is_told_so() {
+        let shape: ConvShape = "conv n1 c128 56x56 -> 128 w3 s1 p1".parse().unwrap();
+        let exact = Means { isa: Isa::detect(), inexact: false };
+        for pass in Pass::ALL {
+            assert_eq!(choose::<f32>(&shape, Means { inexact: true, ..exact }, pass).name, "winograd 4x4");
+            assert_eq!(choose::<f32>(&shape, exact, pass).name, "direct");
+            let (_, reasons) = explain::<f32>(&shape, exact, pass);
+            assert!(reasons.iter().any(|(name, reason)| *name == "winograd 4x4" && reason.contains("forbidden")), "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_convolution_has_the_algorithm_made_for_it() {
+        let each = |isa| Means { isa, inexact: true };
+        for (text, names) in [
+            ("conv n1 c3 224x224 -> 64 w7 s2 p3", ["direct"; 3]),
+            ("conv n1 c256 56x56 -> 64 w1 s1 p0", ["direct"; 3]),
+            ("conv n1 c64 56x56 -> 64 w3 s2 p1", ["direct"; 3]),
+            ("conv n1 c64 56x56 -> 64 w3 s1 p1 g4", ["direct"; 3]),
+            ("conv n1 c64 56x56 -> 64 w3 s1 p1", ["winograd 4x4"; 3]),
+            ("conv n1 c96 112x112 -> 96 w3 s2 p1 g96", ["depthwise"; 3]),
+            // The weights' gradients of so few pixels would be moved more often than computed.
+            ("conv n1 c512 7x7 -> 512 w3 s1 p1", ["winograd 4x4", "winograd 4x4", "direct"]),
+        ] {
+            let shape: ConvShape = text.parse().unwrap();
+            for means in Isa::available().into_iter().map(each) {
+                assert_eq!(Pass::ALL.map(|pass| choose::<f32>(&shape, means, pass).name), names, "{text} {}", means.isa);
+            }
+        }
+    }
+
+    #[test]
     fn sizes_that_cannot_be_are_refused_with_both_numbers() {
         let window = Window::new(3, 3);
         assert!(ConvShape::new(1, 6, [8, 8], 8, window, 4).unwrap_err().contains("6 input channels"));
