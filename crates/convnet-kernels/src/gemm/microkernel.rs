@@ -11,6 +11,9 @@
 
 use crate::isa::vector::Vector;
 
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
 /// What [`tile`] reads and writes.
 ///
 /// All pointers of `pixels` have `channels` readable numbers, the weights `panel` numbers for each channel, and
@@ -26,6 +29,10 @@ pub(crate) struct Tile {
     pub taps: usize,
     /// Channels that each tap reads.
     pub channels: usize,
+    /// How far behind each number lies the one that the next tile will read, which is asked for in time; or zero.
+    pub ahead: usize,
+    /// Whether the outputs are likely to be in no cache, so that it pays to ask for their lines before the sums are ready.
+    pub outputs_afar: bool,
     /// The packed weights: 2·LANES numbers for each channel.
     pub weights: *const f32,
     /// For each pixel, where its output begins, in numbers from `y`.
@@ -54,6 +61,13 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
     // residual are touched.
     unsafe {
         let mut sums = [[V::zero(); N]; P];
+        if t.outputs_afar {
+            for p in 0..P {
+                for v in 0..N {
+                    V::prefetch_for_write(t.y.wrapping_add(*t.outputs.add(p) + v * V::LANES));
+                }
+            }
+        }
         let mut pixels = t.pixels;
         for tap in 0..t.taps {
             let mut from = [std::ptr::null::<f32>(); P];
@@ -61,18 +75,28 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
                 from[p] = *pixels.add(p);
             }
             let mut weights = t.weights.add(*t.tap_weights.add(tap));
-            for c in 0..t.channels {
-                let mut w = [V::zero(); N];
-                for v in 0..N {
-                    w[v] = V::load(weights.add(v * V::LANES));
-                }
-                for p in 0..P {
-                    let x = V::splat(*from[p].add(c));
-                    for v in 0..N {
-                        sums[p][v] = x.mul_add(w[v], sums[p][v]);
+            let mut c = 0;
+            while c < t.channels {
+                if t.ahead > 0 {
+                    for p in 0..P {
+                        V::prefetch(from[p].wrapping_add(c + t.ahead));
                     }
                 }
-                weights = weights.add(2 * V::LANES);
+                let end = if t.ahead > 0 { t.channels.min(c + LINE) } else { t.channels };
+                while c < end {
+                    let mut w = [V::zero(); N];
+                    for v in 0..N {
+                        w[v] = V::load(weights.add(v * V::LANES));
+                    }
+                    for p in 0..P {
+                        let x = V::splat(*from[p].add(c));
+                        for v in 0..N {
+                            sums[p][v] = x.mul_add(w[v], sums[p][v]);
+                        }
+                    }
+                    weights = weights.add(2 * V::LANES);
+                    c += 1;
+                }
             }
             pixels = pixels.add(t.pixels_step);
         }
@@ -159,6 +183,8 @@ pub(crate) struct Outer {
     pub x_step: usize,
     /// From one pixel to the next in dy.
     pub dy_step: usize,
+    /// How far behind the number of the next pixel lies one that will be read before long, and is asked for; or zero.
+    pub ahead: usize,
     /// Filters that the last vector really has.
     pub lanes: usize,
     /// P rows of 2·LANES sums.
@@ -230,6 +256,9 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
                 // The last step would leave the buffer.
                 x = x.wrapping_add(t.x_step);
                 dy = dy.wrapping_add(t.dy_step);
+                if t.ahead > 0 {
+                    V::prefetch_near(x.wrapping_add(t.ahead));
+                }
             }
         }
     }

@@ -45,6 +45,12 @@ impl Vector for F32x4 {
     unsafe fn prefetch(_: *const f32) {}
 
     #[inline(always)]
+    unsafe fn prefetch_near(_: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_for_write(_: *mut f32) {}
+
+    #[inline(always)]
     unsafe fn prefetch_early(_: *const f32) {}
 
     #[inline(always)]

@@ -39,6 +39,9 @@ const OVERHEAD: f64 = 1.15;
 
 fn cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
     let lanes = Kernels::of(isa).lanes;
+    if pass == Pass::BackwardInput && narrow::pays(shape, isa) {
+        return OVERHEAD * narrow::multiply_adds(shape, lanes);
+    }
     let (summed, spread) = match pass {
         Pass::BackwardInput => (shape.group_filters(), shape.group_channels()),
         Pass::Forward | Pass::BackwardWeight => (shape.group_channels(), shape.group_filters()),

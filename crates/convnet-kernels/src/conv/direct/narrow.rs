@@ -25,6 +25,13 @@ pub(super) fn pays(shape: &ConvShape, isa: Isa) -> bool {
     shape.groups() == 1 && c <= FEW_CHANNELS && fewer_vectors && small
 }
 
+/// Vector multiply-adds of the first sum and additions of the second.
+pub(super) fn multiply_adds(shape: &ConvShape, lanes: usize) -> f64 {
+    let (axis, columns) = (shape.window().h, shape.window().w.size * shape.c());
+    let pixels = (shape.n() * shape.oh() * shape.ow()) as f64;
+    pixels * (axis.size * shape.k() * columns.div_ceil(lanes) + axis.size.div_ceil(axis.stride) * columns) as f64
+}
+
 /// Numbers of `u`.
 pub(super) fn scratch_len(shape: &ConvShape) -> usize {
     let sizes = [shape.n(), shape.h(), shape.ow(), shape.window().w.size, shape.c()];

@@ -22,6 +22,8 @@ const DEPTH: usize = 768;
 const COPY_STEP: usize = DEPTH + 16;
 /// Pixels at this distance, or a multiple of it, share a set of a usual first-level cache, which has room for eight.
 const CONFLICT_BYTES: usize = 4096;
+/// Numbers of an output that no second-level cache holds.
+const AFAR_NUMBERS: usize = 1 << 18;
 /// Bytes of packed weights that a piece works with at a time: half of a usual second-level cache.
 const WEIGHT_BYTES: usize = 384 << 10;
 /// Pieces that a large problem is cut into.
@@ -163,6 +165,8 @@ struct Tiles<'a, const L: usize> {
     tap_weights: [usize; MAX_TAPS],
     /// Taps that are listed.
     taps: usize,
+    /// Whether the output is larger than caches.
+    afar: bool,
     /// Copies of the pixels, where these lie so that they would displace each other from the cache.
     copies: [MaybeUninit<f32>; MAX_PIXELS * COPY_STEP],
 }
@@ -222,6 +226,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
             pointers: [[std::ptr::null(); L]; MAX_TAPS],
             tap_weights: [0; MAX_TAPS],
             taps: 0,
+            afar: piece.problem.images * piece.problem.output.image > AFAR_NUMBERS,
             copies: [const { MaybeUninit::uninit() }; MAX_PIXELS * COPY_STEP],
         }
     }
@@ -363,6 +368,8 @@ impl<'a, const L: usize> Tiles<'a, L> {
         let (width, lanes) = (kernels.panel(), kernels.lanes);
         let panel_len = self.rows.range.count * self.cols.range.count * problem.channels * width;
         let all_panels = problem.filters.div_ceil(width);
+        // A single tap reads new pixels in every tile; more taps mostly find what earlier ones have read.
+        let ahead = self.taps == 1 && self.pixels.inner.is_some() && problem.w.step() == 1;
         for panel in panels[0]..panels[1] {
             let start = (group * all_panels + panel) * panel_len;
             let filters = width.min(problem.filters - panel * width);
@@ -378,6 +385,8 @@ impl<'a, const L: usize> Tiles<'a, L> {
                 tap_weights: self.tap_weights.as_ptr(),
                 taps: self.taps,
                 channels,
+                ahead: if ahead && panel == panels[0] { self.pixels.count * problem.input.col } else { 0 },
+                outputs_afar: self.afar && !accumulate,
                 weights: packed[start..start + panel_len].as_ptr(),
                 outputs: self.pixels.output.as_ptr(),
                 y: y.pointer().wrapping_add(filter),

@@ -28,6 +28,10 @@ const RANGE_PIXELS: usize = 1024;
 const PIECE_MACS: usize = 1 << 18;
 /// Most numbers of the input that a tile of any instruction set takes.
 const MAX_PLACES: usize = 14;
+/// Numbers of an input that no second-level cache holds.
+const AFAR_NUMBERS: usize = 1 << 18;
+/// Pixels by which the numbers of such an input are asked for in advance.
+const AHEAD_PIXELS: usize = 16;
 /// Tiles of one chunk from which on copying its output gradients pays.
 const COPY_TILES: usize = 4;
 
@@ -362,6 +366,7 @@ impl Piece<'_> {
             cols,
             x_step,
             dy_step: chunk.dy_step,
+            ahead: if self.x.len() > AFAR_NUMBERS { AHEAD_PIXELS * x_step } else { 0 },
             lanes: filters - (vectors - 1) * lanes,
             sums: chunk.sums.wrapping_add(numbers.start * width),
             accumulate: chunk.accumulate,

@@ -373,6 +373,8 @@ impl Work<'_> {
                     tap_weights: &0,
                     taps: 1,
                     channels: frame.channels,
+                    ahead: 0,
+                    outputs_afar: false,
                     weights: self.packed[weights..weights + frame.channels * width].as_ptr(),
                     outputs: outputs.as_ptr(),
                     y: results.wrapping_add(product * result_len),

@@ -184,6 +184,7 @@ impl Work<'_> {
                 cols: tiles,
                 x_step: cut.rows[0],
                 dy_step: cut.rows[1],
+                ahead: 0,
                 lanes: kernels.lanes,
                 sums: self.sums.pointer().wrapping_add(start + from * width),
                 accumulate,
