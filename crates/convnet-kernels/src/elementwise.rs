@@ -4,9 +4,11 @@
 use std::f64::consts::{FRAC_2_SQRT_PI, SQRT_2};
 
 use crate::functions::{gelu_slope, normal_share, sigmoid as logistic, sigmoid_and_slope, tanh as hyperbolic_tangent};
+use crate::isa::vector::Vector;
 use crate::once::compiled_once;
+use crate::stream::Lanewise;
 use crate::threads::Threads;
-use crate::{Machine, Real, per_isa};
+use crate::{Isa, Machine, Real, per_isa, stream};
 
 /// Numbers that one piece of work covers: large enough to be worth a thread, small enough for a first-level cache.
 pub(crate) const PIECE: usize = 8192;
@@ -26,21 +28,94 @@ pub(crate) fn pieces<T: Real>(threads: &Threads, x: Option<&[T]>, y: &mut [T], w
     });
 }
 
+/// Numbers that are worth a piece of work when nothing is copied first.
+const PART: usize = 1 << 14;
+/// Most of such pieces.
+const PARTS: usize = 64;
+/// Numbers that fit the first-level cache several times.
+const BLOCK: usize = 2048;
+
+/// Where a part of a result begins, and what it is made from.
+struct Part<'a, T> {
+    start: usize,
+    /// `None` when the part holds it.
+    x: Option<&'a [T]>,
+    /// Whether the whole result goes past the caches.
+    is_large: bool,
+}
+
+impl<T: Real> Part<'_, T> {
+    /// Writes y past the caches, if it is large.
+    fn stream<const N: usize>(&self, isa: Isa, function: impl Lanewise<N, 0>, x: [&[T]; N], y: &mut [T]) -> bool {
+        self.is_large && stream::write(isa, function, x, [], y)
+    }
+}
+
+/// Calls `work(part, y)` for parts of `y`, to write them from x, or in place where there is none.
+fn parts<T: Real>(threads: &Threads, x: Option<&[T]>, y: &mut [T], work: impl Fn(Part<'_, T>, &mut [T]) + Sync) {
+    if let Some(x) = x {
+        assert_eq!(x.len(), y.len(), "source and destination are of one length");
+    }
+    let length = y.len().div_ceil(PARTS).next_multiple_of(BLOCK).max(PART);
+    let is_large = x.is_some() && stream::is_large(y);
+    threads.chunks_mut(y, length, |index, y| {
+        let start = index * length;
+        work(Part { start, x: x.map(|x| &x[start..start + y.len()]), is_large }, y);
+    });
+}
+
+/// Makes a [`Lanewise`] function of vectors.
+macro_rules! lanewise {
+    ($name:ident, [$($x:ident),+] => $value:expr) => {
+        #[derive(Clone, Copy)]
+        struct $name;
+
+        impl Lanewise<{ [$(stringify!($x)),+].len() }, 0> for $name {
+            #[inline(always)]
+            unsafe fn value<V: Vector>(self, [$($x),+]: [V; [$(stringify!($x)),+].len()], []: [V; 0]) -> V {
+                // SAFETY: by the trait's contract.
+                unsafe { $value }
+            }
+        }
+    };
+}
+
+lanewise!(ReluOf, [x] => x.relu().add(V::zero()));
+lanewise!(ReluGradient, [y, d] => d.add(V::zero()).where_positive(y));
+lanewise!(SumOf, [a, b] => a.add(b));
+
+/// y ← x
+#[derive(Clone, Copy)]
+struct Same;
+
+impl Lanewise<1, 0> for Same {
+    #[inline(always)]
+    unsafe fn value<V: Vector>(self, [x]: [V; 1], []: [V; 0]) -> V {
+        x
+    }
+}
+
 /// Makes a routine that replaces every number by a function of it.
 macro_rules! map {
-    ($(#[$doc:meta])* $name:ident, $T:ident, $x:ident => $value:expr) => {
+    ($(#[$doc:meta])* $name:ident, $T:ident, $x:ident => $value:expr $(, $streamed:expr)?) => {
         compiled_once! {
             $(#[$doc])*
             pub fn $name<T>(machine: &'a Machine, x: Option<&'a [T]>, y: &'a mut [T]) {
                 per_isa! {
-                    fn piece<$T: Real>(y: &mut [$T]) {
-                        for y in y {
-                            let $x = *y;
-                            *y = $value;
+                    fn piece<$T: Real>(x: Option<&[$T]>, y: &mut [$T]) {
+                        let value = |$x: $T| $value;
+                        match x {
+                            Some(x) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = value(x)),
+                            None => y.iter_mut().for_each(|y| *y = value(*y)),
                         }
                     }
                 }
-                pieces(&machine.threads, x, y, |_, y| piece(machine.isa, y));
+                parts(&machine.threads, x, y, |part, y| {
+                    $(if let Some(x) = part.x && part.stream(machine.isa, $streamed, [x], y) {
+                        return;
+                    })?
+                    piece(machine.isa, part.x, y);
+                });
             }
         }
     };
@@ -48,19 +123,26 @@ macro_rules! map {
 
 /// Makes a routine that replaces every gradient by a function of it and of what forward kept at the same place.
 macro_rules! gradient {
-    ($(#[$doc:meta])* $name:ident, $T:ident, ($kept:ident, $d:ident) => $value:expr) => {
+    ($(#[$doc:meta])* $name:ident, $T:ident, ($kept:ident, $d:ident) => $value:expr $(, $streamed:expr)?) => {
         compiled_once! {
             $(#[$doc])*
             pub fn $name<T>(machine: &'a Machine, kept: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
                 per_isa! {
-                    fn piece<$T: Real>(kept: &[$T], d: &mut [$T]) {
-                        for (d, &kept) in d.iter_mut().zip(kept) {
-                            let ($kept, $d) = (kept, *d);
-                            *d = $value;
+                    fn piece<$T: Real>(kept: &[$T], dy: Option<&[$T]>, dx: &mut [$T]) {
+                        let value = |$kept: $T, $d: $T| $value;
+                        match dy {
+                            Some(dy) => dx.iter_mut().zip(dy).zip(kept).for_each(|((dx, &dy), &kept)| *dx = value(kept, dy)),
+                            None => dx.iter_mut().zip(kept).for_each(|(d, &kept)| *d = value(kept, *d)),
                         }
                     }
                 }
-                pieces(&machine.threads, dy, dx, |start, d| piece(machine.isa, &kept[start..start + d.len()], d));
+                parts(&machine.threads, dy, dx, |part, dx| {
+                    let kept = &kept[part.start..part.start + dx.len()];
+                    $(if let Some(dy) = part.x && part.stream(machine.isa, $streamed, [kept, dy], dx) {
+                        return;
+                    })?
+                    piece(machine.isa, kept, part.x, dx);
+                });
             }
         }
     };
@@ -75,12 +157,12 @@ fn computed<T: Real>(x: T) -> T {
 
 map! {
     /// y ← max(x, 0). A NaN stays.
-    relu, T, x => if x < T::ZERO { T::ZERO } else { computed(x) }
+    relu, T, x => if x < T::ZERO { T::ZERO } else { computed(x) }, ReluOf
 }
 
 gradient! {
     /// dx ← dy where y > 0, else 0: the gradient of [`relu`] from its output y.
-    relu_gradient, T, (y, d) => if y > T::ZERO { computed(d) } else { T::ZERO }
+    relu_gradient, T, (y, d) => if y > T::ZERO { computed(d) } else { T::ZERO }, ReluGradient
 }
 
 map! {
@@ -155,9 +237,11 @@ fn twice_inner<T: Real>(x: T) -> T {
 }
 
 per_isa! {
-    fn leaky_relu_piece<T: Real>(slope: T, y: &mut [T]) {
-        for y in y {
-            *y = if *y > T::ZERO { computed(*y) } else { slope * *y };
+    fn leaky_relu_piece<T: Real>(slope: T, x: Option<&[T]>, y: &mut [T]) {
+        let value = |x: T| if x > T::ZERO { computed(x) } else { slope * x };
+        match x {
+            Some(x) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = value(x)),
+            None => y.iter_mut().for_each(|y| *y = value(*y)),
         }
     }
 }
@@ -165,14 +249,16 @@ per_isa! {
 compiled_once! {
     /// y ← x where x > 0, else slope · x.
     pub fn leaky_relu<T>(machine: &'a Machine, slope: T, x: Option<&'a [T]>, y: &'a mut [T]) {
-        pieces(&machine.threads, x, y, |_, y| leaky_relu_piece(machine.isa, slope, y));
+        parts(&machine.threads, x, y, |part, y| leaky_relu_piece(machine.isa, slope, part.x, y));
     }
 }
 
 per_isa! {
-    fn leaky_relu_gradient_piece<T: Real>(slope: T, kept: &[T], d: &mut [T]) {
-        for (d, &kept) in d.iter_mut().zip(kept) {
-            *d = if kept > T::ZERO { computed(*d) } else { slope * *d };
+    fn leaky_relu_gradient_piece<T: Real>(slope: T, kept: &[T], dy: Option<&[T]>, dx: &mut [T]) {
+        let value = |kept: T, d: T| if kept > T::ZERO { computed(d) } else { slope * d };
+        match dy {
+            Some(dy) => dx.iter_mut().zip(dy).zip(kept).for_each(|((dx, &dy), &kept)| *dx = value(kept, dy)),
+            None => dx.iter_mut().zip(kept).for_each(|(d, &kept)| *d = value(kept, *d)),
         }
     }
 }
@@ -181,14 +267,29 @@ compiled_once! {
     /// dx ← dy where `kept` > 0, else slope · dy: the gradient of [`leaky_relu`] from its input, or from its output if the
     /// slope is not negative.
     pub fn leaky_relu_gradient<T>(machine: &'a Machine, slope: T, kept: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
-        pieces(&machine.threads, dy, dx, |start, d| leaky_relu_gradient_piece(machine.isa, slope, &kept[start..start + d.len()], d));
+        parts(&machine.threads, dy, dx, |part, dx| {
+            leaky_relu_gradient_piece(machine.isa, slope, &kept[part.start..part.start + dx.len()], part.x, dx);
+        });
     }
 }
 
 compiled_once! {
     /// y ← x.
     pub fn copy<T>(machine: &'a Machine, x: &'a [T], y: &'a mut [T]) {
-        pieces(&machine.threads, Some(x), y, |_, _| ());
+        parts(&machine.threads, Some(x), y, |part, y| {
+            let x = part.x.unwrap_or_default();
+            if !part.stream(machine.isa, Same, [x], y) {
+                y.copy_from_slice(x);
+            }
+        });
+    }
+}
+
+per_isa! {
+    fn sum_piece<T: Real>(a: &[T], b: &[T], y: &mut [T]) {
+        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+            *y = a + b;
+        }
     }
 }
 
@@ -210,9 +311,25 @@ compiled_once! {
 compiled_once! {
     /// y ← first + each of the others, one after the other.
     pub fn add_all<T>(machine: &'a Machine, first: Option<&'a [T]>, others: &'a [&'a [T]], y: &'a mut [T]) {
-        pieces(&machine.threads, first, y, |start, y| {
+        let is_pair = others.len() == 1;
+        parts(&machine.threads, first, y, |part, y| {
+            let range = part.start..part.start + y.len();
+            let others = match (part.x, others) {
+                (Some(first), [second, others @ ..]) => {
+                    let second = &second[range.clone()];
+                    if !(is_pair && part.stream(machine.isa, SumOf, [first, second], y)) {
+                        sum_piece(machine.isa, first, second, y);
+                    }
+                    others
+                }
+                (Some(first), []) => {
+                    y.copy_from_slice(first);
+                    others
+                }
+                (None, others) => others,
+            };
             for other in others {
-                add_to_piece(machine.isa, &other[start..start + y.len()], y);
+                add_to_piece(machine.isa, &other[range.clone()], y);
             }
         });
     }

@@ -29,6 +29,7 @@ pub mod real;
 pub mod reduce;
 pub mod scale;
 pub mod softmax;
+mod stream;
 pub mod threads;
 pub mod update;
 pub mod window;

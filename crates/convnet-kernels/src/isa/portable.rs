@@ -45,12 +45,6 @@ impl Vector for F32x4 {
     unsafe fn prefetch(_: *const f32) {}
 
     #[inline(always)]
-    unsafe fn prefetch_near(_: *const f32) {}
-
-    #[inline(always)]
-    unsafe fn prefetch_for_write(_: *mut f32) {}
-
-    #[inline(always)]
     unsafe fn prefetch_early(_: *const f32) {}
 
     #[inline(always)]
@@ -99,5 +93,11 @@ impl Vector for F32x4 {
     #[inline(always)]
     unsafe fn relu(self) -> Self {
         Self(self.0.map(|value| if value < 0.0 { 0.0 } else { value }))
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, condition: Self) -> Self {
+        let (x, c) = (self.0, condition.0);
+        Self(std::array::from_fn(|lane| if c[lane] > 0.0 { x[lane] } else { 0.0 }))
     }
 }

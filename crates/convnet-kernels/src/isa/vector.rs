@@ -28,10 +28,6 @@ pub(crate) trait Vector: Copy {
     unsafe fn fence();
     /// Asks for the cache line of an address, which need not be a valid one.
     unsafe fn prefetch(from: *const f32);
-    /// As [`prefetch`](Self::prefetch), into the second-level cache only.
-    unsafe fn prefetch_near(from: *const f32);
-    /// As [`prefetch`](Self::prefetch), for a line that will be written.
-    unsafe fn prefetch_for_write(to: *mut f32);
     /// As [`prefetch`](Self::prefetch), but only into the second-level cache: for what is needed much later.
     unsafe fn prefetch_early(from: *const f32);
     /// Reads the first `count` ≤ `LANES` numbers and nothing beyond; the other lanes are zero.
@@ -48,6 +44,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// Negative lanes become zero; NaN stays NaN.
     unsafe fn relu(self) -> Self;
+    /// Lanes stay where `condition` is above zero; the others become zero.
+    unsafe fn where_positive(self, condition: Self) -> Self;
 }
 
 #[cfg(test)]
@@ -74,8 +72,6 @@ mod tests {
             assert!(out.iter().zip(&numbers).all(|(out, x)| *out == (x - 3.0) * x));
             let mut aligned = Aligned([0.0; 16]);
             V::prefetch(aligned.0.as_ptr());
-            V::prefetch_near(aligned.0.as_ptr());
-            V::prefetch_for_write(aligned.0.as_mut_ptr());
             x.stream(aligned.0.as_mut_ptr());
             V::fence();
             assert!(aligned.0.iter().zip(&numbers).all(|(out, x)| out == x));

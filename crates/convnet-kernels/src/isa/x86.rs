@@ -63,18 +63,6 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
-    unsafe fn prefetch_near(from: *const f32) {
-        // SAFETY: a prefetch of any address is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_for_write(to: *mut f32) {
-        // SAFETY: a prefetch of any address is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
-    }
-
-    #[inline(always)]
     unsafe fn prefetch_early(from: *const f32) {
         // SAFETY: a prefetch of any address is no access.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
@@ -120,6 +108,12 @@ impl Vector for __m256 {
     unsafe fn relu(self) -> Self {
         // SAFETY: AVX by the trait's contract. The instruction returns its second operand when one is NaN.
         unsafe { _mm256_max_ps(_mm256_setzero_ps(), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, condition: Self) -> Self {
+        // SAFETY: AVX by the trait's contract.
+        unsafe { _mm256_and_ps(self, _mm256_cmp_ps::<_CMP_GT_OQ>(condition, _mm256_setzero_ps())) }
     }
 }
 
@@ -169,18 +163,6 @@ impl Vector for __m512 {
     }
 
     #[inline(always)]
-    unsafe fn prefetch_near(from: *const f32) {
-        // SAFETY: a prefetch of any address is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_for_write(to: *mut f32) {
-        // SAFETY: a prefetch of any address is no access.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
-    }
-
-    #[inline(always)]
     unsafe fn prefetch_early(from: *const f32) {
         // SAFETY: a prefetch of any address is no access.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
@@ -226,6 +208,12 @@ impl Vector for __m512 {
     unsafe fn relu(self) -> Self {
         // SAFETY: AVX-512 by the trait's contract. The instruction returns its second operand when one is NaN.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
+    }
+
+    #[inline(always)]
+    unsafe fn where_positive(self, condition: Self) -> Self {
+        // SAFETY: AVX-512 by the trait's contract.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps()), self) }
     }
 }
 

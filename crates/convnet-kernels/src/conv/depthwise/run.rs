@@ -5,7 +5,7 @@ use super::tile::{self, GROUP, PIXELS, Tile};
 use crate::conv::Epilogue;
 use crate::conv::direct::geometry::{AxisTaps, Problem, ProblemAxis};
 use crate::gemm::Target;
-use crate::{Isa, Machine};
+use crate::{Isa, Machine, stream};
 
 /// Pieces that a large problem is cut into.
 const PIECES: usize = 64;
@@ -53,7 +53,7 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
             piece.row(row / problem.h.outputs(0), row % problem.h.outputs(0));
         }
         if stream {
-            tile::fence(machine.isa);
+            stream::fence(machine.isa);
         }
     };
     machine.threads.run(row_blocks * channel_blocks, work);

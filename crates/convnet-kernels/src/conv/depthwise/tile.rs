@@ -78,23 +78,6 @@ macro_rules! for_columns {
     };
 }
 
-/// Asks for a part of what will be read later; `EARLY` says that it need not come into the first-level cache.
-///
-/// # Safety
-/// The CPU has the instructions of `V`.
-#[inline(always)]
-unsafe fn bring_nearer<V: Vector, const P: usize, const EARLY: bool>(row: *const f32, stride: usize, c: usize) {
-    if row.is_null() {
-        return;
-    }
-    // All that the tile needs, in the order in which it lies: so the processor foresees what follows.
-    for vector in 0..P * stride {
-        let place = row.wrapping_add(c * P * stride + vector * V::LANES);
-        // SAFETY: a prefetch may be of any address.
-        unsafe { if EARLY { V::prefetch_early(place) } else { V::prefetch(place) } };
-    }
-}
-
 /// One vector of channels of P output pixels; `FULL` says that it is read and written whole.
 ///
 /// # Safety
@@ -108,7 +91,11 @@ unsafe fn outputs_of_vector<V: Vector, const S: usize, const STRIDE: usize, cons
         let mut x = t.x.wrapping_add(c);
         let mut weight = t.weights.wrapping_add(c / GROUP * t.weight_group + c % GROUP);
         for row in t.ahead {
-            bring_nearer::<V, P, true>(row, STRIDE, c);
+            // In the order in which they lie, so that the processor foresees what follows; the second-level cache is near
+            // enough.
+            for vector in 0..if row.is_null() { 0 } else { P * STRIDE } {
+                V::prefetch_early(row.wrapping_add(c * P * STRIDE + vector * V::LANES));
+            }
         }
         for _ in 0..t.rows {
             let mut weights = [V::zero(); S];
@@ -189,8 +176,13 @@ unsafe fn gradients_of_vector<V: Vector, const S: usize, const STRIDE: usize, co
         }
         let mut x = t.x.wrapping_add(c);
         let mut weight = t.weights.wrapping_add(c / GROUP * t.weight_group + c % GROUP);
-        bring_nearer::<V, P, false>(t.ahead[0], STRIDE, c);
-        bring_nearer::<V, P, false>(t.ahead[1], 1, c);
+        let [next_x, next_dy] = t.ahead;
+        for column in 0..if next_x.is_null() { 0 } else { P } {
+            for x in column * STRIDE..(column + 1) * STRIDE {
+                V::prefetch(next_x.wrapping_add(x * t.x_col + c));
+            }
+            V::prefetch(next_dy.wrapping_add(column * t.y_col + c));
+        }
         for _ in 0..t.rows {
             let mut sums = [V::zero(); S];
             for s in 0..S {
@@ -234,18 +226,6 @@ impl Kernels {
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::kernels(size, stride),
         }
-    }
-}
-
-/// Makes streamed outputs visible before whatever this thread writes next.
-pub(super) fn fence(isa: Isa) {
-    match isa {
-        Isa::Portable => {}
-        // SAFETY: the instruction is part of every x86-64.
-        #[cfg(target_arch = "x86_64")]
-        _ => unsafe { std::arch::x86_64::__m256::fence() },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => {}
     }
 }
 

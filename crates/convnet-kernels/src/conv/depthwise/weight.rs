@@ -131,7 +131,7 @@ impl Piece<'_> {
             .as_ptr()
             .wrapping_add((image * shape.h() + window.h.position(oy, taps.start) as usize) * shape.w() * c + self.channels.start);
         // What the next row sees for the first time: a new row of x, and its own row of dy.
-        let is_far = self.x.len() >= FAR && self.channels.len() == c && row + 1 < shape.n() * shape.oh();
+        let is_far = self.x.len() >= FAR && row + 1 < shape.n() * shape.oh();
         let next = x_row.wrapping_add(taps.len() * window.h.dilation * shape.w() * c);
         let mut start = 0;
         while start < shape.ow() {
