@@ -16,10 +16,22 @@ pub fn gradient_scratch(rows: usize, channels: usize) -> usize {
 }
 
 per_isa! {
-    fn scale_piece<T: Real>(lanes: &[T], y: &mut [T]) {
-        for y in y.chunks_mut(lanes.len()) {
-            for (y, &weight) in y.iter_mut().zip(lanes) {
-                *y *= weight;
+    fn scale_piece<T: Real>(lanes: &[T], x: Option<&[T]>, y: &mut [T]) {
+        let strip = lanes.len();
+        match x {
+            Some(x) => {
+                for (x, y) in x.chunks(strip).zip(y.chunks_mut(strip)) {
+                    for ((y, &x), &weight) in y.iter_mut().zip(x).zip(lanes) {
+                        *y = x * weight;
+                    }
+                }
+            }
+            None => {
+                for y in y.chunks_mut(strip) {
+                    for (y, &weight) in y.iter_mut().zip(lanes) {
+                        *y *= weight;
+                    }
+                }
             }
         }
     }
@@ -35,7 +47,7 @@ compiled_once! {
         let lanes = &mut scratch[..strips.strip];
         strips.repeat(lanes, |channel| weight[channel]);
         let lanes = &*lanes;
-        strips.run_on(machine, x, y, |_, y| scale_piece(machine.isa, lanes, y));
+        strips.run_on(machine, x, y, |_, x, y| scale_piece(machine.isa, lanes, x, y));
     }
 }
 

@@ -14,7 +14,9 @@
 //! mean is kept as a number and what is missing from it.
 
 use super::strips::{CHANNELS, Strips, parts, parts_mut};
+use crate::isa::vector::Vector;
 use crate::once::compiled_once;
+use crate::stream::{self, Lanewise};
 use crate::{Machine, Real, per_isa};
 
 /// Numbers for each channel in the statistics: mean, the part of the mean that its type could not hold, 1/√(σ² + ε), σ².
@@ -105,14 +107,15 @@ per_isa! {
         }
         sum.fill(T::ZERO);
         square.fill(T::ZERO);
-        let pairs = x.chunks_exact(2 * strip);
-        let last = pairs.remainder();
-        for pair in pairs {
-            let (x, next) = pair.split_at(strip);
-            for ((((&x, &next), &shift), sum), square) in x.iter().zip(next).zip(&*shift).zip(&mut *sum).zip(&mut *square) {
-                let [x, next] = [x - shift, next - shift];
-                *sum += x + next;
-                *square += x * x + next * next;
+        let fours = x.chunks_exact(4 * strip);
+        let last = fours.remainder();
+        for four in fours {
+            let [a, b, c, d] = parts(four, strip);
+            let rows = a.iter().zip(b).zip(c).zip(d);
+            for ((((((&a, &b), &c), &d), &shift), sum), square) in rows.zip(&*shift).zip(&mut *sum).zip(&mut *square) {
+                let [a, b, c, d] = [a - shift, b - shift, c - shift, d - shift];
+                *sum += (a + b) + (c + d);
+                *square += (a * a + b * b) + (c * c + d * d);
             }
         }
         for x in last.chunks(strip) {
@@ -153,29 +156,92 @@ per_isa! {
 }
 
 per_isa! {
-    /// y ← max((y − mean) · scale + offset, floor) for the lanes of each strip.
-    fn normalise<T: Real>(lanes: [&[T]; 3], floor: T, y: &mut [T]) {
+    /// y ← max((x − mean) · scale + offset, floor) for the lanes of each strip; y holds x where there is none.
+    fn normalise<T: Real>(lanes: [&[T]; 3], floor: T, x: Option<&[T]>, y: &mut [T]) {
         let [mean, scale, offset] = lanes;
-        for y in y.chunks_mut(mean.len()) {
-            for (((y, &mean), &scale), &offset) in y.iter_mut().zip(mean).zip(scale).zip(offset) {
-                let value = (*y - mean) * scale + offset;
-                *y = if value < floor { floor } else { value };
+        let strip = mean.len();
+        let value = |x: T, mean: T, scale: T, offset: T| {
+            let value = (x - mean) * scale + offset;
+            if value < floor { floor } else { value }
+        };
+        match x {
+            Some(x) => {
+                for (x, y) in x.chunks(strip).zip(y.chunks_mut(strip)) {
+                    for ((((y, &x), &mean), &scale), &offset) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(offset) {
+                        *y = value(x, mean, scale, offset);
+                    }
+                }
+            }
+            None => {
+                for y in y.chunks_mut(strip) {
+                    for (((y, &mean), &scale), &offset) in y.iter_mut().zip(mean).zip(scale).zip(offset) {
+                        *y = value(*y, mean, scale, offset);
+                    }
+                }
             }
         }
     }
 }
 
 per_isa! {
-    /// As [`normalise`], but from x, and with the residual added before the floor.
-    fn normalise_and_add<T: Real>(lanes: [&[T]; 3], floor: T, residual: &[T], y: &mut [T]) {
+    /// As [`normalise`], with the residual added before the floor.
+    fn normalise_and_add<T: Real>(lanes: [&[T]; 3], floor: T, x: Option<&[T]>, residual: &[T], y: &mut [T]) {
         let [mean, scale, offset] = lanes;
         let strip = mean.len();
-        for (residual, y) in residual.chunks(strip).zip(y.chunks_mut(strip)) {
-            for ((((y, &residual), &mean), &scale), &offset) in y.iter_mut().zip(residual).zip(mean).zip(scale).zip(offset) {
-                let value = (*y - mean) * scale + offset + residual;
-                *y = if value < floor { floor } else { value };
+        let value = |x: T, residual: T, mean: T, scale: T, offset: T| {
+            let value = (x - mean) * scale + offset + residual;
+            if value < floor { floor } else { value }
+        };
+        match x {
+            Some(x) => {
+                for ((x, residual), y) in x.chunks(strip).zip(residual.chunks(strip)).zip(y.chunks_mut(strip)) {
+                    let lanes = mean.iter().zip(scale).zip(offset);
+                    for (((y, &x), &residual), ((&mean, &scale), &offset)) in y.iter_mut().zip(x).zip(residual).zip(lanes) {
+                        *y = value(x, residual, mean, scale, offset);
+                    }
+                }
+            }
+            None => {
+                for (residual, y) in residual.chunks(strip).zip(y.chunks_mut(strip)) {
+                    let lanes = mean.iter().zip(scale).zip(offset);
+                    for ((y, &residual), ((&mean, &scale), &offset)) in y.iter_mut().zip(residual).zip(lanes) {
+                        *y = value(*y, residual, mean, scale, offset);
+                    }
+                }
             }
         }
+    }
+}
+
+/// [`normalise`] and, with two operands, [`normalise_and_add`], for what goes past the caches.
+#[derive(Clone, Copy)]
+struct Normalise {
+    relu: bool,
+}
+
+impl Normalise {
+    /// # Safety
+    /// The CPU has the instructions of `V`.
+    #[inline(always)]
+    unsafe fn cut_off<V: Vector>(self, value: V) -> V {
+        // SAFETY: by the contract.
+        if self.relu { unsafe { value.relu() } } else { value }
+    }
+}
+
+impl Lanewise<1, 3> for Normalise {
+    #[inline(always)]
+    unsafe fn value<V: Vector>(self, [x]: [V; 1], [mean, scale, offset]: [V; 3]) -> V {
+        // SAFETY: by the trait's contract.
+        unsafe { self.cut_off(x.sub(mean).mul(scale).add(offset)) }
+    }
+}
+
+impl Lanewise<2, 3> for Normalise {
+    #[inline(always)]
+    unsafe fn value<V: Vector>(self, [x, residual]: [V; 2], [mean, scale, offset]: [V; 3]) -> V {
+        // SAFETY: by the trait's contract.
+        unsafe { self.cut_off(x.sub(mean).mul(scale).add(offset).add(residual)) }
     }
 }
 
@@ -191,29 +257,76 @@ per_isa! {
         let strip = mean.len();
         sum.fill(T::ZERO);
         product.fill(T::ZERO);
-        for ((x, dy), output) in x.chunks(strip).zip(dy.chunks(strip)).zip(output.chunks(strip)) {
-            let lanes = x.iter().zip(dy).zip(output).zip(mean).zip(&mut *sum).zip(&mut *product);
-            for (((((&x, &dy), &output), &mean), sum), product) in lanes {
-                let d = through_relu::<T, N>(dy, output);
-                *sum += d;
-                *product += d * (x - mean);
+        let pair = 2 * strip;
+        for ((x, dy), output) in x.chunks(pair).zip(dy.chunks(pair)).zip(output.chunks(pair)) {
+            if x.len() < pair {
+                for ((x, dy), output) in x.chunks(strip).zip(dy.chunks(strip)).zip(output.chunks(strip)) {
+                    let lanes = x.iter().zip(dy).zip(output).zip(mean).zip(&mut *sum).zip(&mut *product);
+                    for (((((&x, &dy), &output), &mean), sum), product) in lanes {
+                        let d = through_relu::<T, N>(dy, output);
+                        *sum += d;
+                        *product += d * (x - mean);
+                    }
+                }
+                break;
+            }
+            let ([x, next_x], [dy, next_dy], [output, next_output]) = (parts(x, strip), parts(dy, strip), parts(output, strip));
+            let lanes = x.iter().zip(next_x).zip(dy.iter().zip(next_dy)).zip(output.iter().zip(next_output));
+            for (((((x, dy), output), &mean), sum), product) in lanes.zip(mean).zip(&mut *sum).zip(&mut *product) {
+                let [d, next_d] = [through_relu::<T, N>(*dy.0, *output.0), through_relu::<T, N>(*dy.1, *output.1)];
+                *sum += d + next_d;
+                *product += d * (*x.0 - mean) + next_d * (*x.1 - mean);
             }
         }
     }
 }
 
 per_isa! {
-    /// d ← scale · (d − constant − (x − mean) · slope) for the lanes of each strip. `output` is read when N = 1.
-    fn input_gradient<T: Real, const N: usize>(x: &[T], output: &[T], lanes: [&[T]; 4], d: &mut [T]) {
+    /// d ← scale · (dy − constant − (x − mean) · slope) for the lanes of each strip; d holds dy where there is none. `output`
+    /// is read when N = 1.
+    fn input_gradient<T: Real, const N: usize>(x: &[T], dy: Option<&[T]>, output: &[T], lanes: [&[T]; 4], d: &mut [T]) {
         let [mean, scale, constant, slope] = lanes;
         let strip = mean.len();
-        for ((x, output), d) in x.chunks(strip).zip(output.chunks(strip)).zip(d.chunks_mut(strip)) {
-            let lanes = x.iter().zip(output).zip(mean).zip(scale).zip(constant).zip(slope).zip(d);
-            for ((((((&x, &output), &mean), &scale), &constant), &slope), d) in lanes {
-                let through = through_relu::<T, N>(*d, output);
-                *d = scale * (through - constant - (x - mean) * slope);
+        let value = |x: T, d: T, output: T, lanes: [T; 4]| {
+            let [mean, scale, constant, slope] = lanes;
+            scale * (through_relu::<T, N>(d, output) - constant - (x - mean) * slope)
+        };
+        for (index, ((x, output), d)) in x.chunks(strip).zip(output.chunks(strip)).zip(d.chunks_mut(strip)).enumerate() {
+            let lanes = mean.iter().zip(scale).zip(constant.iter().zip(slope));
+            let lanes = lanes.map(|((&mean, &scale), (&constant, &slope))| [mean, scale, constant, slope]);
+            match dy.map(|dy| &dy[index * strip..][..d.len()]) {
+                Some(dy) => {
+                    for ((((d, &dy), &x), &output), lanes) in d.iter_mut().zip(dy).zip(x).zip(output).zip(lanes) {
+                        *d = value(x, dy, output, lanes);
+                    }
+                }
+                None => {
+                    for (((d, &x), &output), lanes) in d.iter_mut().zip(x).zip(output).zip(lanes) {
+                        *d = value(x, *d, output, lanes);
+                    }
+                }
             }
         }
+    }
+}
+
+/// [`input_gradient`] for what goes past the caches; with three operands, the output of a relu is the last.
+#[derive(Clone, Copy)]
+struct InputGradient;
+
+impl Lanewise<2, 4> for InputGradient {
+    #[inline(always)]
+    unsafe fn value<V: Vector>(self, [x, d]: [V; 2], [mean, scale, constant, slope]: [V; 4]) -> V {
+        // SAFETY: by the trait's contract.
+        unsafe { scale.mul(d.sub(constant).sub(x.sub(mean).mul(slope))) }
+    }
+}
+
+impl Lanewise<3, 4> for InputGradient {
+    #[inline(always)]
+    unsafe fn value<V: Vector>(self, [x, d, output]: [V; 3], lanes: [V; 4]) -> V {
+        // SAFETY: by the trait's contract.
+        unsafe { self.value([x, d.where_positive(output)], lanes) }
     }
 }
 
@@ -336,10 +449,21 @@ compiled_once! {
         strips.repeat(offset, |channel| offset_of(channel, scale[channel]));
         let lanes = [&*mean, &*scale, &*offset];
         let floor = if pass.relu { T::ZERO } else { T::NEG_INFINITY };
-        let residual = pass.residual;
-        strips.run_on(machine, pass.x, pass.y, |range, y| match residual {
-            None => normalise(machine.isa, lanes, floor, y),
-            Some(residual) => normalise_and_add(machine.isa, lanes, floor, &residual[range], y),
+        let (residual, function) = (pass.residual, Normalise { relu: pass.relu });
+        let is_large = stream::is_large(pass.y);
+        strips.run_on(machine, pass.x, pass.y, |range, x, y| {
+            let residual = residual.map(|residual| &residual[range]);
+            let is_written = is_large
+                && match (x, residual) {
+                    (Some(x), None) => stream::write(machine.isa, function, [x], lanes, y),
+                    (Some(x), Some(residual)) => stream::write(machine.isa, function, [x, residual], lanes, y),
+                    (None, _) => false,
+                };
+            match residual {
+                _ if is_written => {}
+                None => normalise(machine.isa, lanes, floor, x, y),
+                Some(residual) => normalise_and_add(machine.isa, lanes, floor, x, residual, y),
+            }
         });
     }
 }
@@ -378,11 +502,19 @@ compiled_once! {
         }
         if let Some(dx) = dx {
             let lanes = [&*mean, &*scale, &*constant, &*slope];
-            strips.run_on(machine, dy, dx, |range, dx| {
-                let x = &x[range.clone()];
-                match relu_output {
-                    None => input_gradient::<T, 0>(machine.isa, x, x, lanes, dx),
-                    Some(output) => input_gradient::<T, 1>(machine.isa, x, &output[range], lanes, dx),
+            let is_large = stream::is_large(dx);
+            strips.run_on(machine, dy, dx, |range, dy, dx| {
+                let (x, output) = (&x[range.clone()], relu_output.map(|output| &output[range]));
+                let is_written = is_large
+                    && match (dy, output) {
+                        (Some(dy), None) => stream::write(machine.isa, InputGradient, [x, dy], lanes, dx),
+                        (Some(dy), Some(output)) => stream::write(machine.isa, InputGradient, [x, dy, output], lanes, dx),
+                        (None, _) => false,
+                    };
+                match output {
+                    _ if is_written => {}
+                    None => input_gradient::<T, 0>(machine.isa, x, dy, x, lanes, dx),
+                    Some(output) => input_gradient::<T, 1>(machine.isa, x, dy, output, lanes, dx),
                 }
             });
         }

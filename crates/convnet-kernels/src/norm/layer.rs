@@ -86,25 +86,39 @@ per_isa! {
         let share = T::ONE / T::from_usize(channels);
         let mut kept = statistics.chunks_exact_mut(STATISTICS);
         for (row, y) in y.chunks_exact_mut(channels).enumerate() {
-            if let Some(x) = x {
-                y.copy_from_slice(&x[row * channels..][..channels]);
-            }
-            let [sum] = sums(&*y, &*y, |x, _| [x]);
-            let near = sum * share;
-            // Differences from a value near the mean are exact enough for both the rest of the mean and the variance.
-            let [rest, square] = sums(&*y, &*y, |x, _| [x - near, (x - near) * (x - near)]);
-            let rest = rest * share;
-            let variance = square * share - rest * rest;
-            let variance = if variance < T::ZERO { T::ZERO } else { variance };
-            let inverse = T::ONE / (variance + epsilon).sqrt();
-            for ((y, &weight), &bias) in y.iter_mut().zip(weight).zip(bias) {
-                *y = (*y - near - rest) * inverse * weight + bias;
+            let x = x.map(|x| &x[row * channels..][..channels]);
+            let [near, rest, inverse] = row_statistics(x.unwrap_or(y), share, epsilon);
+            let value = |x: T, weight: T, bias: T| (x - near - rest) * inverse * weight + bias;
+            match x {
+                Some(x) => {
+                    for (((y, &x), &weight), &bias) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+                        *y = value(x, weight, bias);
+                    }
+                }
+                None => {
+                    for ((y, &weight), &bias) in y.iter_mut().zip(weight).zip(bias) {
+                        *y = value(*y, weight, bias);
+                    }
+                }
             }
             if let Some(kept) = kept.next() {
                 kept.copy_from_slice(&[near, rest, inverse]);
             }
         }
     }
+}
+
+/// The [`STATISTICS`] of a row of 1/`share` numbers.
+#[inline(always)]
+fn row_statistics<T: Real>(x: &[T], share: T, epsilon: T) -> [T; STATISTICS] {
+    let [sum] = sums(x, x, |x, _| [x]);
+    let near = sum * share;
+    // Differences from a value near the mean are exact enough for both the rest of the mean and the variance.
+    let [rest, square] = sums(x, x, |x, _| [x - near, (x - near) * (x - near)]);
+    let rest = rest * share;
+    let variance = square * share - rest * rest;
+    let variance = if variance < T::ZERO { T::ZERO } else { variance };
+    [near, rest, T::ONE / (variance + epsilon).sqrt()]
 }
 
 per_isa! {
@@ -122,21 +136,48 @@ per_isa! {
         let share = T::ONE / T::from_usize(channels);
         let rows = x.chunks_exact(channels).zip(statistics.chunks_exact(STATISTICS)).zip(d.chunks_exact_mut(channels));
         for (row, ((x, kept), d)) in rows.enumerate() {
-            if let Some(dy) = dy {
-                d.copy_from_slice(&dy[row * channels..][..channels]);
-            }
-            add_parameter_sums(x, kept, d, dweight, dbias);
+            let dy = dy.map(|dy| &dy[row * channels..][..channels]);
+            let [sum, product] = add_row(x, dy.unwrap_or(d), kept, weight, dweight, dbias);
             let [near, rest, inverse] = [kept[0], kept[1], kept[2]];
-            for (d, &weight) in d.iter_mut().zip(weight) {
-                *d *= weight;
-            }
-            let [sum, product] = sums(x, &*d, |x, g| [g, g * ((x - near - rest) * inverse)]);
-            let (sum, product) = (sum * share, product * share);
-            for (d, &x) in d.iter_mut().zip(x) {
-                *d = inverse * (*d - sum - (x - near - rest) * inverse * product);
+            let (sum, slope) = (sum * share, inverse * (product * share));
+            let value = |x: T, dy: T, weight: T| inverse * (dy * weight - sum - (x - near - rest) * slope);
+            match dy {
+                Some(dy) => {
+                    for (((d, &dy), &x), &weight) in d.iter_mut().zip(dy).zip(x).zip(weight) {
+                        *d = value(x, dy, weight);
+                    }
+                }
+                None => {
+                    for ((d, &x), &weight) in d.iter_mut().zip(x).zip(weight) {
+                        *d = value(x, *d, weight);
+                    }
+                }
             }
         }
     }
+}
+
+/// Adds dy·x̂ and dy of one row to the sums of the parameters, and returns Σ g and Σ g·x̂ of the row, g = dy · weight.
+#[inline(always)]
+fn add_row<T: Real>(x: &[T], dy: &[T], kept: &[T], weight: &[T], dweight: &mut [T], dbias: &mut [T]) -> [T; 2] {
+    let [near, rest, inverse] = [kept[0], kept[1], kept[2]];
+    let mut lanes = [[T::ZERO; LANES]; 2];
+    let length = x.len();
+    for start in (0..length).step_by(LANES) {
+        let range = start..(start + LANES).min(length);
+        let parameters = dweight[range.clone()].iter_mut().zip(&mut dbias[range.clone()]).zip(&weight[range.clone()]);
+        let numbers = x[range.clone()].iter().zip(&dy[range]);
+        let [sums, products] = &mut lanes;
+        for ((((&x, &dy), ((dweight, dbias), &weight)), sum), product) in numbers.zip(parameters).zip(sums).zip(products) {
+            let normal = (x - near - rest) * inverse;
+            *dweight += dy * normal;
+            *dbias += dy;
+            let g = dy * weight;
+            *sum += g;
+            *product += g * normal;
+        }
+    }
+    lanes.map(|lanes| join_lanes(lanes, |a, b| a + b))
 }
 
 per_isa! {

@@ -4,14 +4,13 @@
 //! and every lane of a strip has its own running sum. Strips are taken together in *pieces*, each with its own partial
 //! sums, which are added in the order of the pieces: the same bits for any number of threads.
 
+use crate::threads::Pieces;
 use crate::{Isa, Machine, Real, per_isa};
 
 /// Numbers that are summed side by side, so that no addition waits for the one before it.
 const STRIP: usize = 256;
 /// Numbers that are worth a piece of work.
 const PIECE: usize = 1 << 15;
-/// Numbers that fit the first-level cache several times: what is copied and then changed in place.
-const BLOCK: usize = 4096;
 /// Channels whose `f64` sums fit the first-level cache.
 pub(crate) const CHANNELS: usize = 64;
 /// Most pieces, so that the partial sums stay few.
@@ -64,11 +63,6 @@ impl Strips {
         self.len.div_ceil(self.piece)
     }
 
-    /// Numbers in a block, which is copied and then changed while it is in the first-level cache: whole strips.
-    pub fn block(&self) -> usize {
-        self.strip * BLOCK.div_ceil(self.strip)
-    }
-
     /// Where piece number `index` lies.
     pub fn range(&self, index: usize) -> std::ops::Range<usize> {
         index * self.piece..((index + 1) * self.piece).min(self.len)
@@ -113,17 +107,21 @@ impl Strips {
         });
     }
 
-    /// Calls `work(range, part of y)` for all blocks of `y`, each filled with its part of `x` if there is one.
-    pub fn run_on<T: Real>(&self, machine: &Machine, x: Option<&[T]>, y: &mut [T], work: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync) {
-        let block = self.block();
-        machine.threads.chunks_mut(&mut y[..self.len], self.piece, |index, y| {
-            for (start, y) in self.range(index).step_by(block).zip(y.chunks_mut(block)) {
-                let range = start..start + y.len();
-                if let Some(x) = x {
-                    y.copy_from_slice(&x[range.clone()]);
-                }
-                work(range, y);
-            }
+    /// Calls `work(range, part of x, part of y)` for all pieces, to write those of y from x, or in place where there is no x.
+    /// The last come first: what was read last before is still in the caches.
+    pub fn run_on<T: Real>(
+        &self,
+        machine: &Machine,
+        x: Option<&[T]>,
+        y: &mut [T],
+        work: impl Fn(std::ops::Range<usize>, Option<&[T]>, &mut [T]) + Sync,
+    ) {
+        let (pieces, count) = (Pieces::new(&mut y[..self.len], self.piece), self.pieces());
+        machine.threads.run(count, |index| {
+            let index = count - 1 - index;
+            let range = self.range(index);
+            // SAFETY: `run` hands out each index once, so each piece has one holder.
+            work(range.clone(), x.map(|x| &x[range]), unsafe { pieces.get(index) });
         });
     }
 
