@@ -17,16 +17,47 @@ const PIECE: usize = 8192;
 /// Sums that run side by side, so that no addition waits for the one before it.
 const LANES: usize = 16;
 
-/// Calls `work(offset, rows)` for pieces of whole rows of `y`, each filled with its part of `x` if there is one.
-fn rows<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
+/// Calls `work(offset, rows of x, rows of y)` for pieces of whole rows, to write those of y from x, or in place where there is
+/// no x.
+fn rows<T: Real>(machine: &Machine, channels: usize, x: Option<&[T]>, y: &mut [T], work: impl Fn(usize, Option<&[T]>, &mut [T]) + Sync) {
+    assert!(x.is_none_or(|x| x.len() == y.len()), "source and destination are of one length");
     let piece = channels * PIECE.div_ceil(channels);
     machine.threads.chunks_mut(y, piece, |index, y| {
         let start = index * piece;
-        if let Some(x) = x {
-            y.copy_from_slice(&x[start..start + y.len()]);
-        }
-        work(start, y);
+        work(start, x.map(|x| &x[start..start + y.len()]), y);
     });
+}
+
+/// y ← value(x) for each number of a row, or in place where there is no x.
+#[inline(always)]
+fn set_row<T: Real>(x: Option<&[T]>, y: &mut [T], value: impl Fn(T) -> T) {
+    match x {
+        Some(x) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = value(x)),
+        None => y.iter_mut().for_each(|y| *y = value(*y)),
+    }
+}
+
+/// As [`set_row`], from the numbers of two rows.
+#[inline(always)]
+fn set_row_from_two<T: Real>(a: &[T], b: Option<&[T]>, y: &mut [T], value: impl Fn(T, T) -> T) {
+    match b {
+        Some(b) => y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = value(a, b)),
+        None => y.iter_mut().zip(a).for_each(|(y, &a)| *y = value(a, *y)),
+    }
+}
+
+/// Σ a·b
+#[inline(always)]
+fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder()).fold(T::ZERO, |sum, (&a, &b)| sum + a * b);
+    for (a, b) in a.zip(b) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    rest + join_lanes(lanes, |a, b| a + b)
 }
 
 /// All `term(x)` put together with `join`, beginning with `start`: in lanes, which are put together at the end.
@@ -54,16 +85,13 @@ fn sum<T: Real>(x: &[T]) -> T {
 }
 
 per_isa! {
-    fn softmax_rows<T: Real>(channels: usize, y: &mut [T]) {
-        for y in y.chunks_exact_mut(channels) {
-            let most = largest(y);
-            for y in &mut *y {
-                *y = exp(*y - most);
-            }
+    fn softmax_rows<T: Real>(channels: usize, x: Option<&[T]>, y: &mut [T]) {
+        for (row, y) in y.chunks_exact_mut(channels).enumerate() {
+            let x = x.map(|x| &x[row * channels..][..channels]);
+            let most = largest(x.unwrap_or(y));
+            set_row(x, y, |x| exp(x - most));
             let share = T::ONE / sum(y);
-            for y in y {
-                *y *= share;
-            }
+            set_row(None, y, |y| y * share);
         }
     }
 }
@@ -74,20 +102,16 @@ compiled_once! {
     /// # Panics
     /// If `channels` is zero or `x` has another length than `y`.
     pub fn softmax<T>(machine: &'a Machine, channels: usize, x: Option<&'a [T]>, y: &'a mut [T]) {
-        rows(machine, channels, x, y, |_, y| softmax_rows(machine.isa, channels, y));
+        rows(machine, channels, x, y, |_, x, y| softmax_rows(machine.isa, channels, x, y));
     }
 }
 
 per_isa! {
-    fn softmax_gradient_rows<T: Real>(channels: usize, y: &[T], d: &mut [T]) {
-        for (y, d) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)) {
-            for (d, &y) in d.iter_mut().zip(y) {
-                *d *= y;
-            }
-            let products = sum(d);
-            for (d, &y) in d.iter_mut().zip(y) {
-                *d -= y * products;
-            }
+    fn softmax_gradient_rows<T: Real>(channels: usize, y: &[T], dy: Option<&[T]>, d: &mut [T]) {
+        for (row, (y, d)) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)).enumerate() {
+            let dy = dy.map(|dy| &dy[row * channels..][..channels]);
+            let products = dot(y, dy.unwrap_or(d));
+            set_row_from_two(y, dy, d, |y, dy| y * (dy - products));
         }
     }
 }
@@ -98,21 +122,17 @@ compiled_once! {
     /// # Panics
     /// As [`softmax`].
     pub fn softmax_gradient<T>(machine: &'a Machine, channels: usize, y: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
-        rows(machine, channels, dy, dx, |start, d| softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+        rows(machine, channels, dy, dx, |start, dy, d| softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], dy, d));
     }
 }
 
 per_isa! {
-    fn log_softmax_rows<T: Real>(channels: usize, y: &mut [T]) {
-        for y in y.chunks_exact_mut(channels) {
-            let most = largest(y);
-            for y in &mut *y {
-                *y -= most;
-            }
-            let logarithm = in_lanes(y, T::ZERO, exp, |sum, power| sum + power).ln();
-            for y in y {
-                *y -= logarithm;
-            }
+    fn log_softmax_rows<T: Real>(channels: usize, x: Option<&[T]>, y: &mut [T]) {
+        for (row, y) in y.chunks_exact_mut(channels).enumerate() {
+            let x = x.map(|x| &x[row * channels..][..channels]);
+            let most = largest(x.unwrap_or(y));
+            let logarithm = in_lanes(x.unwrap_or(y), T::ZERO, |x| exp(x - most), |sum, power| sum + power).ln();
+            set_row(x, y, |x| x - most - logarithm);
         }
     }
 }
@@ -123,17 +143,16 @@ compiled_once! {
     /// # Panics
     /// As [`softmax`].
     pub fn log_softmax<T>(machine: &'a Machine, channels: usize, x: Option<&'a [T]>, y: &'a mut [T]) {
-        rows(machine, channels, x, y, |_, y| log_softmax_rows(machine.isa, channels, y));
+        rows(machine, channels, x, y, |_, x, y| log_softmax_rows(machine.isa, channels, x, y));
     }
 }
 
 per_isa! {
-    fn log_softmax_gradient_rows<T: Real>(channels: usize, y: &[T], d: &mut [T]) {
-        for (y, d) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)) {
-            let total = sum(d);
-            for (d, &y) in d.iter_mut().zip(y) {
-                *d -= exp(y) * total;
-            }
+    fn log_softmax_gradient_rows<T: Real>(channels: usize, y: &[T], dy: Option<&[T]>, d: &mut [T]) {
+        for (row, (y, d)) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)).enumerate() {
+            let dy = dy.map(|dy| &dy[row * channels..][..channels]);
+            let total = sum(dy.unwrap_or(d));
+            set_row_from_two(y, dy, d, |y, dy| dy - exp(y) * total);
         }
     }
 }
@@ -144,7 +163,7 @@ compiled_once! {
     /// # Panics
     /// As [`softmax`].
     pub fn log_softmax_gradient<T>(machine: &'a Machine, channels: usize, y: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
-        rows(machine, channels, dy, dx, |start, d| log_softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], d));
+        rows(machine, channels, dy, dx, |start, dy, d| log_softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], dy, d));
     }
 }
 
