@@ -29,6 +29,27 @@ fn common_divisor<T: Real>(shape: &PoolShape, count_padding: bool) -> Option<T> 
     Some(T::from_usize(count(&shape.h)? * count(&shape.w)?))
 }
 
+/// Elements of a window so large that its pixels are added one after the other, all channels at once: memory is then read
+/// in the order in which it lies.
+const LARGE_WINDOW: usize = 16;
+
+/// The mean of one window, in all channels.
+#[inline(always)]
+fn average_of_pixels<T: Real>(rows: &Span, cols: &Span, divisor: T, image: &[T], width: usize, y: &mut [T]) {
+    y.fill(T::ZERO);
+    for row in 0..rows.count {
+        for col in 0..cols.count {
+            let x = &image[(rows.at(row) * width + cols.at(col)) * y.len()..][..y.len()];
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y += x;
+            }
+        }
+    }
+    for y in y {
+        *y = *y / divisor;
+    }
+}
+
 per_isa! {
     fn average_rows<T: Real, const N: usize>(shape: &PoolShape, count_padding: bool, first: usize, x: &[T], y: &mut [T]) {
         let (c, width) = (shape.c, shape.w.input);
@@ -39,6 +60,10 @@ per_isa! {
             for (ox, y) in y.chunks_exact_mut(c).enumerate() {
                 let cols = shape.w.span(ox);
                 let divisor: T = divisor(&rows, &cols, count_padding);
+                if rows.count * cols.count >= LARGE_WINDOW {
+                    average_of_pixels(&rows, &cols, divisor, image, width, y);
+                    continue;
+                }
                 for start in blocks::<N>(c) {
                     let mut sum = [T::ZERO; N];
                     for row in 0..rows.count {
