@@ -257,7 +257,7 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
                 x = x.wrapping_add(t.x_step);
                 dy = dy.wrapping_add(t.dy_step);
                 if t.ahead > 0 {
-                    V::prefetch_near(x.wrapping_add(t.ahead));
+                    V::prefetch_early(x.wrapping_add(t.ahead));
                 }
             }
         }

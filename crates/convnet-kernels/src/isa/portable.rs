@@ -48,6 +48,9 @@ impl Vector for F32x4 {
     unsafe fn prefetch_early(_: *const f32) {}
 
     #[inline(always)]
+    unsafe fn prefetch_for_write(_: *mut f32) {}
+
+    #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         let mut lanes = [0.0; 4];
         for (lane, value) in lanes.iter_mut().enumerate().take(count) {

@@ -30,6 +30,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn prefetch(from: *const f32);
     /// As [`prefetch`](Self::prefetch), but only into the second-level cache: for what is needed much later.
     unsafe fn prefetch_early(from: *const f32);
+    /// As [`prefetch`](Self::prefetch), for a line that will be written.
+    unsafe fn prefetch_for_write(to: *mut f32);
     /// Reads the first `count` ≤ `LANES` numbers and nothing beyond; the other lanes are zero.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
     /// Writes the first `count` ≤ `LANES` numbers and nothing beyond.
@@ -72,6 +74,7 @@ mod tests {
             assert!(out.iter().zip(&numbers).all(|(out, x)| *out == (x - 3.0) * x));
             let mut aligned = Aligned([0.0; 16]);
             V::prefetch(aligned.0.as_ptr());
+            V::prefetch_for_write(aligned.0.as_mut_ptr());
             x.stream(aligned.0.as_mut_ptr());
             V::fence();
             assert!(aligned.0.iter().zip(&numbers).all(|(out, x)| out == x));

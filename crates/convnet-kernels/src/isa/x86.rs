@@ -69,6 +69,12 @@ impl Vector for __m256 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_for_write(to: *mut f32) {
+        // SAFETY: a prefetch of any address is no access.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
         // SAFETY: AVX2 by the trait's contract; masked lanes are not read.
         unsafe { _mm256_maskload_ps(from, first_of_8(count)) }
@@ -166,6 +172,12 @@ impl Vector for __m512 {
     unsafe fn prefetch_early(from: *const f32) {
         // SAFETY: a prefetch of any address is no access.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_for_write(to: *mut f32) {
+        // SAFETY: a prefetch of any address is no access.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
     }
 
     #[inline(always)]
