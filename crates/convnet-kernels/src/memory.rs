@@ -1,24 +1,47 @@
 //! Memory for large numbers of numbers.
 
-use std::collections::TryReserveError;
+use std::alloc::{Layout, alloc_zeroed};
 
 /// Bytes of a large page on the computers that have them.
 const LARGE_PAGE: usize = 2 << 20;
 
-/// A vector of zeros. Where the system offers large pages it is asked for them, since routines that walk through many
-/// megabytes at large distances would otherwise spend much of their time on looking up addresses.
+/// A number whose zero is all bits zero.
+pub trait Zero: Copy + sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl Sealed for u32 {}
+}
+
+impl<T: sealed::Sealed + Copy> Zero for T {}
+
+/// The memory cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+/// A vector of zeros, whose memory large systems only hand out when it is used. Where the system offers large pages it is
+/// asked for them, since routines that walk through many megabytes at large distances would otherwise spend much of their
+/// time on looking up addresses.
 ///
 /// # Errors
 /// The memory cannot be had.
-pub fn zeros<V: Copy + Default>(count: usize) -> Result<Vec<V>, TryReserveError> {
-    let mut values = Vec::<V>::new();
-    values.try_reserve_exact(count)?;
-    let bytes = count * std::mem::size_of::<V>();
-    if bytes >= LARGE_PAGE {
-        ask_for_large_pages(values.as_mut_ptr() as usize, bytes);
+pub fn zeros<V: Zero>(count: usize) -> Result<Vec<V>, NoMemory> {
+    let layout = Layout::array::<V>(count).map_err(|_| NoMemory)?;
+    if layout.size() == 0 {
+        return Ok(Vec::new());
     }
-    values.resize(count, V::default());
-    Ok(values)
+    // SAFETY: the layout has a size.
+    let memory = unsafe { alloc_zeroed(layout) }.cast::<V>();
+    if memory.is_null() {
+        return Err(NoMemory);
+    }
+    if layout.size() >= LARGE_PAGE {
+        ask_for_large_pages(memory as usize, layout.size());
+    }
+    // SAFETY: the global allocator gave this memory for just this layout, and all bits zero are `count` numbers.
+    Ok(unsafe { Vec::from_raw_parts(memory, count, count) })
 }
 
 /// Tells the system that large pages are welcome for the whole pages between these addresses.

@@ -22,6 +22,7 @@ pub trait Generic {
 pub trait Real:
     sealed::Sealed
     + Copy
+    + crate::memory::Zero
     + Debug
     + Display
     + Default

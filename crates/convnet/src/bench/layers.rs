@@ -7,9 +7,10 @@ use convnet_kernels::Machine;
 use convnet_kernels::conv::{Algorithm, ConvShape, Epilogue, Pass, choose};
 use serde::Serialize;
 
-use super::{Bench, Limits, median, sample, sample_places, value, values, zeros};
+use super::buffer::Buffer;
+use super::{Bench, Limits, median, sample, sample_places, value};
 use crate::error::{Error, Result};
-use crate::layer::{Backward, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use, Word, Words};
+use crate::layer::{Backward, Direction, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use, Word, Words};
 use crate::shape::Shape;
 use crate::tensor::to_channels_last;
 
@@ -218,12 +219,12 @@ struct ConvWork {
     pass: Pass,
     algorithm: &'static Algorithm<f32>,
     /// The images, or empty where the pass does not read them.
-    x: Vec<f32>,
-    weights: Vec<f32>,
-    dy: Vec<f32>,
-    packed: Vec<f32>,
-    scratch: Vec<f32>,
-    result: Vec<f32>,
+    x: Buffer<f32>,
+    weights: Buffer<f32>,
+    dy: Buffer<f32>,
+    packed: Buffer<f32>,
+    scratch: Buffer<f32>,
+    result: Buffer<f32>,
 }
 
 impl ConvWork {
@@ -232,8 +233,8 @@ impl ConvWork {
         let input = Shape::new(shape.n(), shape.c(), shape.h(), shape.w());
         let output = Shape::new(shape.n(), shape.k(), shape.oh(), shape.ow());
         let (x, dy) = match pass {
-            Pass::Forward => (stored(0, input)?, Vec::new()),
-            Pass::BackwardInput => (Vec::new(), stored(32, output)?),
+            Pass::Forward => (stored(0, input)?, Buffer::zeros(0)?),
+            Pass::BackwardInput => (Buffer::zeros(0)?, stored(32, output)?),
             Pass::BackwardWeight => (stored(0, input)?, stored(32, output)?),
         };
         let result = match pass {
@@ -247,11 +248,11 @@ impl ConvWork {
             pass,
             algorithm,
             x,
-            weights: values(16, shape.weight_len())?,
+            weights: Buffer::stream(16, shape.weight_len())?,
             dy,
-            packed: zeros((algorithm.packed_len)(shape, machine.isa, pass))?,
-            scratch: zeros((algorithm.scratch_len)(shape, machine.isa, pass))?,
-            result: zeros(result)?,
+            packed: Buffer::zeros((algorithm.packed_len)(shape, machine.isa, pass))?,
+            scratch: Buffer::zeros((algorithm.scratch_len)(shape, machine.isa, pass))?,
+            result: Buffer::zeros(result)?,
         };
         work.pack();
         Ok(work)
@@ -290,16 +291,16 @@ struct LayerWork {
     input_shapes: Vec<Shape>,
     output_shape: Shape,
     memory: Memory,
-    parameters: Vec<Vec<f32>>,
-    prepared: Vec<f32>,
-    inputs: Vec<Vec<f32>>,
-    output: Vec<f32>,
-    saved: Vec<f32>,
-    saved_indices: Vec<u32>,
-    scratch: Vec<f32>,
-    grad_output: Vec<f32>,
-    grad_inputs: Vec<Vec<f32>>,
-    grad_parameters: Vec<Vec<f32>>,
+    parameters: Vec<Buffer<f32>>,
+    prepared: [Buffer<f32>; 2],
+    inputs: Vec<Buffer<f32>>,
+    output: Buffer<f32>,
+    saved: Buffer<f32>,
+    saved_indices: Buffer<u32>,
+    scratch: Buffer<f32>,
+    grad_output: Buffer<f32>,
+    grad_inputs: Vec<Buffer<f32>>,
+    grad_parameters: Vec<Buffer<f32>>,
 }
 
 impl LayerWork {
@@ -308,7 +309,8 @@ impl LayerWork {
         let refused = |reason: String| Error::Shape(format!("layer '{layer}': {reason}"));
         let output_shape = layer.output_shape(&input_shapes).map_err(refused)?;
         let specs = layer.parameters(&input_shapes);
-        let memory = layer.memory::<f32>(&input_shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened: None });
+        let memory =
+            layer.memory::<f32>(&input_shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened: None });
         let trained = specs.iter().filter(|spec| spec.role != Role::Buffer);
         let mut work = Self {
             machine: machine.clone(),
@@ -317,27 +319,28 @@ impl LayerWork {
             output_shape,
             memory,
             parameters: (16..).zip(&specs).map(|(stream, spec)| parameter(stream, spec)).collect::<Result<_>>()?,
-            prepared: zeros(memory.prepared)?,
+            prepared: [Buffer::zeros(memory.prepared_forward)?, Buffer::zeros(memory.prepared_backward)?],
             inputs: (0..).zip(&input_shapes).map(|(stream, shape)| stored(stream, *shape)).collect::<Result<_>>()?,
-            output: zeros(output_shape.count())?,
-            saved: zeros(memory.saved)?,
-            saved_indices: zeros(memory.saved_indices)?,
-            scratch: zeros(memory.forward_scratch.max(memory.backward_scratch))?,
-            grad_output: if backward { stored(32, output_shape)? } else { Vec::new() },
-            grad_inputs: input_shapes.iter().map(|shape| zeros(if backward { shape.count() } else { 0 })).collect::<Result<_>>()?,
-            grad_parameters: trained.map(|spec| zeros(spec.count())).collect::<Result<_>>()?,
+            output: Buffer::zeros(output_shape.count())?,
+            saved: Buffer::zeros(memory.saved)?,
+            saved_indices: Buffer::zeros(memory.saved_indices)?,
+            scratch: Buffer::zeros(memory.forward_scratch.max(memory.backward_scratch))?,
+            grad_output: if backward { stored(32, output_shape)? } else { Buffer::zeros(0)? },
+            grad_inputs: input_shapes.iter().map(|shape| Buffer::zeros(if backward { shape.count() } else { 0 })).collect::<Result<_>>()?,
+            grad_parameters: trained.map(|spec| Buffer::zeros(spec.count())).collect::<Result<_>>()?,
             input_shapes,
         };
-        let parameters: Vec<&[f32]> = work.parameters.iter().map(Vec::as_slice).collect();
-        layer.prepare(Prepare {
-            machine,
-            backward: true,
-            input_gradient: true,
-            input_shapes: &work.input_shapes,
-            flattened: None,
-            parameters: &parameters,
-            prepared: &mut work.prepared,
-        });
+        let parameters: Vec<&[f32]> = work.parameters.iter().map(|values| &**values).collect();
+        for (direction, prepared) in [Direction::Forward, Direction::Backward].into_iter().zip(&mut work.prepared) {
+            layer.prepare(Prepare {
+                machine,
+                direction,
+                input_shapes: &work.input_shapes,
+                flattened: None,
+                parameters: &parameters,
+                prepared,
+            });
+        }
         Ok(work)
     }
 
@@ -368,9 +371,9 @@ impl LayerWork {
             input_shapes: &self.input_shapes,
             output_shape: self.output_shape,
             flattened: None,
-            inputs: &self.inputs.iter().map(Vec::as_slice).collect::<Vec<_>>(),
-            parameters: &self.parameters.iter().map(Vec::as_slice).collect::<Vec<_>>(),
-            prepared: &self.prepared,
+            inputs: &self.inputs.iter().map(|values| &**values).collect::<Vec<_>>(),
+            parameters: &self.parameters.iter().map(|values| &**values).collect::<Vec<_>>(),
+            prepared: &self.prepared[0],
             residual: None,
             relu: false,
             output: &mut self.output,
@@ -381,7 +384,7 @@ impl LayerWork {
     }
 
     fn run_backward(&mut self) {
-        let inputs: Vec<&[f32]> = if self.memory.keeps_inputs { self.inputs.iter().map(Vec::as_slice).collect() } else { Vec::new() };
+        let inputs: Vec<&[f32]> = if self.memory.keeps_inputs { self.inputs.iter().map(|values| &**values).collect() } else { Vec::new() };
         self.layer.backward(Backward {
             machine: &self.machine,
             training: true,
@@ -391,14 +394,14 @@ impl LayerWork {
             flattened: None,
             inputs: &inputs,
             output: if self.memory.keeps_output { &self.output } else { &[] },
-            parameters: &self.parameters.iter().map(Vec::as_slice).collect::<Vec<_>>(),
-            prepared: &self.prepared,
+            parameters: &self.parameters.iter().map(|values| &**values).collect::<Vec<_>>(),
+            prepared: &self.prepared[1],
             saved: &self.saved,
             saved_indices: &self.saved_indices,
             relu: false,
             grad_output: &self.grad_output,
-            grad_inputs: &mut self.grad_inputs.iter_mut().map(|gradient| Some(gradient.as_mut_slice())).collect::<Vec<_>>(),
-            grad_parameters: &mut self.grad_parameters.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(),
+            grad_inputs: &mut self.grad_inputs.iter_mut().map(|gradient| Some(&mut **gradient)).collect::<Vec<_>>(),
+            grad_parameters: &mut self.grad_parameters.iter_mut().map(|gradient| &mut **gradient).collect::<Vec<_>>(),
             scratch: &mut self.scratch[..self.memory.backward_scratch],
         });
     }
@@ -416,9 +419,9 @@ impl LayerWork {
 }
 
 /// A stream of [`value`]s over a shape, channels last.
-fn stored(stream: u32, shape: Shape) -> Result<Vec<f32>> {
-    let logical = values(stream, shape.count())?;
-    let mut stored = zeros(shape.count())?;
+fn stored(stream: u32, shape: Shape) -> Result<Buffer<f32>> {
+    let logical = Buffer::stream(stream, shape.count())?;
+    let mut stored = Buffer::zeros(shape.count())?;
     to_channels_last(shape, &logical, &mut stored);
     Ok(stored)
 }
@@ -433,8 +436,8 @@ fn stored_sample(shape: Shape, stored: &[f32]) -> Vec<f32> {
 }
 
 /// A parameter of a layer: [`value`]s, halved around 1 for those that begin above 0, such as scales.
-pub(super) fn parameter(stream: u32, spec: &ParameterSpec) -> Result<Vec<f32>> {
-    let mut values = zeros(spec.count())?;
+pub(super) fn parameter(stream: u32, spec: &ParameterSpec) -> Result<Buffer<f32>> {
+    let mut values = Buffer::zeros(spec.count())?;
     let around_one = matches!(spec.initial, Initial::Constant(constant) if constant > 0.0);
     for (place, number) in values.iter_mut().enumerate() {
         let value = value(stream, place);
@@ -494,11 +497,12 @@ mod tests {
             let Problem::Layer(layer, shape) = text.parse().unwrap() else { panic!("{text}") };
             let shapes = vec![shape; layer.arity().0];
             let mut single = Single::<f32>::new(layer, &shapes, true).unwrap();
-            let inputs: Vec<Vec<f32>> = (0..).zip(&shapes).map(|(stream, shape)| values(stream, shape.count()).unwrap()).collect();
+            let inputs: Vec<Vec<f32>> =
+                (0..).zip(&shapes).map(|(stream, shape)| Buffer::stream(stream, shape.count()).unwrap().to_vec()).collect();
             let specs = single.specs().to_vec();
-            let parameters: Vec<Vec<f32>> = (16..).zip(&specs).map(|(stream, spec)| parameter(stream, spec).unwrap()).collect();
+            let parameters: Vec<Vec<f32>> = (16..).zip(&specs).map(|(stream, spec)| parameter(stream, spec).unwrap().to_vec()).collect();
             let output = single.forward(&inputs, &parameters);
-            let gradients = single.backward(&values(32, output.len()).unwrap());
+            let gradients = single.backward(&Buffer::stream(32, output.len()).unwrap());
             assert_eq!(timing(text, "forward").sample, sample(&output), "{text}");
             assert_eq!(timing(text, "backward").sample, sample(&gradients.inputs[0]), "{text}");
         }

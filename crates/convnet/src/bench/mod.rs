@@ -4,6 +4,7 @@
 //! measured again and again, so that another program can be measured in turn with it; and every record carries a sample of
 //! the numbers that were computed, from inputs that any program can repeat ([`value`]), so that the two can be compared.
 
+mod buffer;
 mod layers;
 mod nets;
 
@@ -11,8 +12,6 @@ use std::time::Instant;
 
 use convnet_kernels::{Isa, Machine, Threads, peak};
 use serde::Serialize;
-
-use crate::error::{Error, Result};
 
 pub use layers::{LayerBench, LayerTiming, PASSES, PROBLEMS, Problem};
 pub use nets::{ModelBench, NetTiming, TrainBench, varied_parameters, write_model};
@@ -121,21 +120,6 @@ pub fn value(stream: u32, place: usize) -> f32 {
     ((mixed ^ (mixed >> 15)) >> 8) as f32 / 16_777_216.0 - 0.5
 }
 
-/// `count` zeros, or an error where the memory cannot be had.
-fn zeros<V: Copy + Default>(count: usize) -> Result<Vec<V>> {
-    convnet_kernels::memory::zeros(count).map_err(|_| {
-        let mebibytes = count.saturating_mul(std::mem::size_of::<V>()) >> 20;
-        Error::Argument(format!("{mebibytes} MiB of memory cannot be had; measure something smaller"))
-    })
-}
-
-/// The first `count` numbers of a stream.
-fn values(stream: u32, count: usize) -> Result<Vec<f32>> {
-    let mut values = zeros(count)?;
-    values.iter_mut().enumerate().for_each(|(place, number)| *number = value(stream, place));
-    Ok(values)
-}
-
 /// The places of a sample in a result of `count` numbers: evenly spaced, the first and the last among them.
 fn sample_places(count: usize) -> impl Iterator<Item = usize> {
     (0..SAMPLE as u128).map(move |number| (number * count.saturating_sub(1) as u128 / (SAMPLE as u128 - 1)) as usize)
@@ -171,7 +155,7 @@ mod tests {
         for (stream, place, bits) in expected {
             assert_eq!(f64::from(value(stream, place)), f64::from(bits) / 16_777_216.0 - 0.5, "{stream} {place}");
         }
-        let values = values(3, 100_000).unwrap();
+        let values: Vec<f32> = (0..100_000).map(|place| value(3, place)).collect();
         let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / 1e5;
         let square = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / 1e5;
         assert!(mean.abs() < 0.004 && (square - 1.0 / 12.0).abs() < 0.002, "{mean} {square}");

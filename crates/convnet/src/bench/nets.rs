@@ -5,8 +5,9 @@ use std::path::Path;
 use convnet_kernels::Machine;
 use serde::Serialize;
 
+use super::buffer::Buffer;
 use super::layers::parameter;
-use super::{Bench, median, peak_resident_bytes, sample, values, zeros};
+use super::{Bench, median, peak_resident_bytes, sample};
 use crate::data::Normalisation;
 use crate::error::{Error, Result};
 use crate::initialise::{Initialisation, initial_parameters};
@@ -63,7 +64,7 @@ pub struct ModelBench {
     name: String,
     parameters: Parameters,
     plan: Plan,
-    images: Vec<f32>,
+    images: Buffer<f32>,
     sample: Vec<f32>,
 }
 
@@ -75,7 +76,7 @@ impl ModelBench {
     pub fn new(network: &Network, name: &str, batch: usize, machine: &Machine) -> Result<Self> {
         let parameters = varied_parameters(network)?;
         let mut plan = Plan::<f32>::new(network, batch, Purpose::Infer, machine)?;
-        let images = values(0, plan.input_shape().count())?;
+        let images = Buffer::stream(0, plan.input_shape().count())?;
         let scores = plan.forward(&parameters, &images, 0);
         let sample = sample(&scores[..scores.len() / batch]);
         Ok(Self { name: name.into(), parameters, plan, images, sample })
@@ -116,11 +117,11 @@ pub struct TrainBench {
     plan: Plan,
     parameters: Parameters,
     /// What the optimiser keeps, `slots[parameter][slot]`; empty for buffers.
-    slots: Vec<Vec<Vec<f32>>>,
+    slots: Vec<Vec<Buffer<f32>>>,
     roles: Vec<Role>,
-    images: Vec<f32>,
+    images: Buffer<f32>,
     labels: Vec<usize>,
-    gradient: Vec<f32>,
+    gradient: Buffer<f32>,
     step: u64,
     sample: Vec<f32>,
 }
@@ -145,16 +146,16 @@ impl TrainBench {
         let roles: Vec<Role> = parameters.list().iter().map(|parameter| parameter.role).collect();
         let slots = parameters.list().iter().map(|parameter| match parameter.role {
             Role::Buffer => Ok(Vec::new()),
-            _ => (0..settings.optimizer.slots()).map(|_| zeros(parameter.tensor.len())).collect(),
+            _ => (0..settings.optimizer.slots()).map(|_| Buffer::zeros(parameter.tensor.len())).collect(),
         });
         let mut bench = Self {
             name: name.into(),
             network: network.clone(),
             machine: machine.clone(),
             slots: slots.collect::<Result<_>>()?,
-            images: values(0, plan.input_shape().count())?,
+            images: Buffer::stream(0, plan.input_shape().count())?,
             labels: (0..batch).map(|image| image % output.c).collect(),
-            gradient: zeros(plan.output_shape().count())?,
+            gradient: Buffer::zeros(plan.output_shape().count())?,
             settings,
             plan,
             parameters,
@@ -178,7 +179,7 @@ impl TrainBench {
             }
             let weight_decay = if decays(self.roles[index]) { self.settings.weight_decay } else { 0.0 };
             let update = Update { learning_rate: LEARNING_RATE, weight_decay, step: self.step };
-            let mut slots: Vec<&mut [f32]> = slots.iter_mut().map(Vec::as_mut_slice).collect();
+            let mut slots: Vec<&mut [f32]> = slots.iter_mut().map(|slot| &mut **slot).collect();
             self.settings.optimizer.update(&self.machine, values, &self.plan.gradients()[index], &mut slots, &update);
         }
         self.plan.update_buffers(&self.network, &mut self.parameters);

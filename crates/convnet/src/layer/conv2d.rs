@@ -17,13 +17,13 @@
 
 use std::fmt;
 
-use convnet_kernels::{Means, Real};
+use convnet_kernels::Real;
 use convnet_kernels::columns::{add_column_sums, column_sums_scratch};
 use convnet_kernels::conv::{ConvShape, Epilogue, Pass, choose};
 use convnet_kernels::window::Window;
 
 use super::windowed::{Options, Remedies, misfits, positive_pair, set_padding, write_options};
-use super::{Backward, Forward, Initial, LayerRules, LayerText, Memory, ParameterSpec, Prepare, Reach, Role, Use, WordError, Words};
+use super::{Backward, Direction, Forward, Initial, LayerRules, LayerText, Memory, ParameterSpec, Prepare, Reach, Role, Use, WordError, Words};
 use crate::shape::Shape;
 
 /// K filters that slide over the image.
@@ -198,7 +198,7 @@ pub(super) fn parameter_formula(products: &str, outputs: usize, bias: bool) -> S
 
 /// What a plan sets aside for a layer that is this convolution.
 pub(super) fn memory<T: Real>(problem: &ConvShape, bias: bool, usage: Use) -> Memory {
-    let packed = |pass| packed_len::<T>(problem, usage.means, pass);
+    let packed = |pass| (choose::<T>(problem, usage.means, pass).packed_len)(problem, usage.means.isa, pass);
     let scratch = |pass| (choose::<T>(problem, usage.means, pass).scratch_len)(problem, usage.means.isa, pass);
     let bias_scratch = if bias { column_sums_scratch(problem.output_len(), problem.k()) } else { 0 };
     let backward_input = usage.backward && usage.input_gradient;
@@ -207,7 +207,8 @@ pub(super) fn memory<T: Real>(problem: &ConvShape, bias: bool, usage: Use) -> Me
         backward_scratch = backward_scratch.max(scratch(Pass::BackwardInput));
     }
     Memory {
-        prepared: packed(Pass::Forward) + if backward_input { packed(Pass::BackwardInput) } else { 0 },
+        prepared_forward: packed(Pass::Forward),
+        prepared_backward: if backward_input { packed(Pass::BackwardInput) } else { 0 },
         forward_scratch: scratch(Pass::Forward),
         backward_scratch: if usage.backward { backward_scratch } else { 0 },
         keeps_inputs: true,
@@ -215,27 +216,20 @@ pub(super) fn memory<T: Real>(problem: &ConvShape, bias: bool, usage: Use) -> Me
     }
 }
 
-fn packed_len<T: Real>(problem: &ConvShape, means: Means, pass: Pass) -> usize {
-    (choose::<T>(problem, means, pass).packed_len)(problem, means.isa, pass)
-}
-
 pub(super) fn prepare<T: Real>(problem: &ConvShape, pass: Prepare<'_, T>) {
-    let machine = pass.machine;
-    let (forward, backward_input) = pass.prepared.split_at_mut(packed_len::<T>(problem, machine.means(), Pass::Forward));
-    let pack = |which, packed: &mut [T]| (choose::<T>(problem, machine.means(), which).pack)(machine, problem, which, pass.parameters[0], packed);
-    pack(Pass::Forward, forward);
-    if pass.backward && pass.input_gradient {
-        pack(Pass::BackwardInput, backward_input);
-    }
+    let which = match pass.direction {
+        Direction::Forward => Pass::Forward,
+        Direction::Backward => Pass::BackwardInput,
+    };
+    (choose::<T>(problem, pass.machine.means(), which).pack)(pass.machine, problem, which, pass.parameters[0], pass.prepared);
 }
 
 pub(super) fn forward<T: Real>(problem: &ConvShape, bias: bool, pass: Forward<'_, T>) {
     let isa = pass.machine.isa;
     let algorithm = choose::<T>(problem, pass.machine.means(), Pass::Forward);
     let epilogue = Epilogue { bias: bias.then(|| pass.parameters[1]), residual: pass.residual, relu: pass.relu };
-    let packed = &pass.prepared[..(algorithm.packed_len)(problem, isa, Pass::Forward)];
     let scratch = &mut pass.scratch[..(algorithm.scratch_len)(problem, isa, Pass::Forward)];
-    (algorithm.forward)(pass.machine, problem, pass.inputs[0], packed, &epilogue, pass.output, scratch);
+    (algorithm.forward)(pass.machine, problem, pass.inputs[0], pass.prepared, &epilogue, pass.output, scratch);
 }
 
 /// A fused ReLU is not undone here: a plan that trains keeps it a layer of its own.
@@ -244,9 +238,8 @@ pub(super) fn backward<T: Real>(problem: &ConvShape, bias: bool, pass: Backward<
     let (isa, means, dy) = (pass.machine.isa, pass.machine.means(), pass.grad_output);
     if let Some(dx) = &mut pass.grad_inputs[0] {
         let algorithm = choose::<T>(problem, means, Pass::BackwardInput);
-        let packed = &pass.prepared[packed_len::<T>(problem, means, Pass::Forward)..];
         let scratch = &mut pass.scratch[..(algorithm.scratch_len)(problem, isa, Pass::BackwardInput)];
-        (algorithm.backward_input)(pass.machine, problem, dy, packed, dx, scratch);
+        (algorithm.backward_input)(pass.machine, problem, dy, pass.prepared, dx, scratch);
     }
     if let Some(dw) = pass.grad_parameters.first_mut() {
         let algorithm = choose::<T>(problem, means, Pass::BackwardWeight);

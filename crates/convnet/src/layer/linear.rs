@@ -156,6 +156,7 @@ impl fmt::Display for Linear {
 mod tests {
     use convnet_kernels::{Isa, Machine};
 
+    use super::super::Direction;
     use super::*;
     use crate::tensor::{from_channels_last, to_channels_last};
 
@@ -166,19 +167,13 @@ mod tests {
         let weight: Vec<f32> = (0..linear.outputs * input.c).map(number).collect();
         let bias: Vec<f32> = (0..linear.outputs).map(number).collect();
         let memory = linear.memory::<f32>(&shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened });
-        let mut prepared = vec![0.0; memory.prepared];
+        let mut prepared = [memory.prepared_forward, memory.prepared_backward].map(|count| vec![0.0; count]);
         let parameters = [&weight[..], &bias[..]];
         let training = true;
         let input_gradient = true;
-        linear.prepare(Prepare {
-            machine,
-            backward: true,
-            input_gradient,
-            input_shapes: &shapes,
-            flattened,
-            parameters: &parameters,
-            prepared: &mut prepared,
-        });
+        for (direction, prepared) in [Direction::Forward, Direction::Backward].into_iter().zip(&mut prepared) {
+            linear.prepare(Prepare { machine, direction, input_shapes: &shapes, flattened, parameters: &parameters, prepared });
+        }
         let mut output = vec![0.0; output_shape.count()];
         linear.forward(Forward {
             machine,
@@ -190,7 +185,7 @@ mod tests {
             flattened,
             inputs: &[x],
             parameters: &parameters,
-            prepared: &prepared,
+            prepared: &prepared[0],
             residual: None,
             relu: false,
             output: &mut output,
@@ -210,7 +205,7 @@ mod tests {
             inputs: &[x],
             output: &[],
             parameters: &parameters,
-            prepared: &prepared,
+            prepared: &prepared[1],
             saved: &[],
             saved_indices: &[],
             relu: false,

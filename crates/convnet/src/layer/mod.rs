@@ -24,14 +24,16 @@ mod windowed;
 mod words;
 
 pub use parameter::{Initial, ParameterSpec, Role};
-pub use pass::{Backward, Forward, Prepare};
+pub use pass::{Backward, Direction, Forward, Prepare};
 pub use words::{Word, WordError, Words};
 
 /// What a plan must set aside for one layer, in numbers of the plan's type unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Weights in the order in which the kernels read them; written by [`LayerRules::prepare`].
-    pub prepared: usize,
+    /// Weights in the order in which the forward kernels read them; written by [`LayerRules::prepare`].
+    pub prepared_forward: usize,
+    /// The same for the backward kernels.
+    pub prepared_backward: usize,
     /// Numbers kept from forward to backward (such as the statistics of a batch).
     pub saved: usize,
     /// `u32` indices kept from forward to backward (such as the place of each maximum).

@@ -4,15 +4,22 @@ use convnet_kernels::{Machine, Real};
 
 use crate::shape::Shape;
 
+/// One of the two ways through a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the image to the output.
+    Forward,
+    /// From the gradient of the output to those of the parameters.
+    Backward,
+}
+
 /// The parameters of a layer, to be written in the order in which its kernels read them.
 #[derive(Debug)]
 pub struct Prepare<'a, T> {
     /// Who computes.
     pub machine: &'a Machine,
-    /// Whether backward will follow forward.
-    pub backward: bool,
-    /// Whether the gradient of the first input will be asked for.
-    pub input_gradient: bool,
+    /// Which kernels will read what is written.
+    pub direction: Direction,
     /// Shapes of the inputs.
     pub input_shapes: &'a [Shape],
     /// Set when input 0 is the output of a flatten whose permutation was skipped: the shape that was flattened. The
@@ -20,7 +27,7 @@ pub struct Prepare<'a, T> {
     pub flattened: Option<Shape>,
     /// The parameters in their logical order.
     pub parameters: &'a [&'a [T]],
-    /// Where to write: [`Memory::prepared`](super::Memory::prepared) numbers.
+    /// Where to write: as many numbers as [`Memory`](super::Memory) says for this direction.
     pub prepared: &'a mut [T],
 }
 
@@ -46,7 +53,7 @@ pub struct Forward<'a, T> {
     pub inputs: &'a [&'a [T]],
     /// The parameters in their logical order.
     pub parameters: &'a [&'a [T]],
-    /// What [`LayerRules::prepare`](super::LayerRules::prepare) wrote.
+    /// What [`LayerRules::prepare`](super::LayerRules::prepare) wrote for forward.
     pub prepared: &'a [T],
     /// Added to the output before [`relu`](Self::relu); only for layers that take an epilogue.
     pub residual: Option<&'a [T]>,
@@ -93,7 +100,7 @@ pub struct Backward<'a, T> {
     pub output: &'a [T],
     /// The parameters in their logical order.
     pub parameters: &'a [&'a [T]],
-    /// What [`LayerRules::prepare`](super::LayerRules::prepare) wrote.
+    /// What [`LayerRules::prepare`](super::LayerRules::prepare) wrote for backward.
     pub prepared: &'a [T],
     /// What forward kept.
     pub saved: &'a [T],

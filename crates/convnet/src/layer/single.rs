@@ -11,7 +11,7 @@
 
 use convnet_kernels::{Isa, Machine, Real};
 
-use super::{Backward, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use};
+use super::{Backward, Direction, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use};
 use crate::error::{Error, Result};
 use crate::random::{Address, Purpose, Random};
 use crate::shape::Shape;
@@ -35,7 +35,7 @@ pub struct Single<T> {
     memory: Memory,
     training: bool,
     parameters: Vec<Vec<T>>,
-    prepared: Vec<T>,
+    prepared: [Vec<T>; 2],
     inputs: Vec<Vec<T>>,
     output: Vec<T>,
     saved: Vec<T>,
@@ -76,7 +76,7 @@ impl<T: Real> Single<T> {
             training,
             parameters: specs.iter().map(|spec| vec![T::ZERO; spec.count()]).collect(),
             specs,
-            prepared: vec![T::ZERO; memory.prepared],
+            prepared: [memory.prepared_forward, memory.prepared_backward].map(|count| vec![T::ZERO; count]),
             inputs: input_shapes.iter().map(|shape| vec![T::ZERO; shape.count()]).collect(),
             output: vec![T::ZERO; output_shape.count()],
             saved: vec![T::ZERO; memory.saved],
@@ -109,15 +109,16 @@ impl<T: Real> Single<T> {
             parameter.copy_from_slice(given);
         }
         let parameters: Vec<&[T]> = self.parameters.iter().map(Vec::as_slice).collect();
-        self.layer.prepare(Prepare {
-            machine: &self.machine,
-            backward: true,
-            input_gradient: true,
-            input_shapes: &self.input_shapes,
-            flattened: None,
-            parameters: &parameters,
-            prepared: &mut self.prepared,
-        });
+        for (direction, prepared) in [Direction::Forward, Direction::Backward].into_iter().zip(&mut self.prepared) {
+            self.layer.prepare(Prepare {
+                machine: &self.machine,
+                direction,
+                input_shapes: &self.input_shapes,
+                flattened: None,
+                parameters: &parameters,
+                prepared,
+            });
+        }
         let mut scratch = vec![T::ZERO; self.memory.forward_scratch];
         self.layer.forward(Forward {
             machine: &self.machine,
@@ -129,7 +130,7 @@ impl<T: Real> Single<T> {
             flattened: None,
             inputs: &self.inputs.iter().map(Vec::as_slice).collect::<Vec<_>>(),
             parameters: &parameters,
-            prepared: &self.prepared,
+            prepared: &self.prepared[0],
             residual: None,
             relu: false,
             output: &mut self.output,
@@ -166,7 +167,7 @@ impl<T: Real> Single<T> {
             inputs: &inputs,
             output: if self.memory.keeps_output { &self.output } else { &[] },
             parameters: &self.parameters.iter().map(Vec::as_slice).collect::<Vec<_>>(),
-            prepared: &self.prepared,
+            prepared: &self.prepared[1],
             saved: &self.saved,
             saved_indices: &self.saved_indices,
             relu: false,

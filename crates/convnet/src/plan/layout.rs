@@ -37,7 +37,12 @@ pub(super) struct Placed {
     pub residual: Range<usize>,
     /// The output is written over the input.
     pub in_place: bool,
-    pub prepared: Range<usize>,
+    /// Weights that stay prepared, for forward and for backward; none in a plan that trains.
+    pub prepared: [Range<usize>; 2],
+    /// Where a plan that trains prepares weights just before they are used, for forward and for backward.
+    pub prepared_scratch: [Range<usize>; 2],
+    /// The folded weights and bias of a convolution that a batch norm was joined to.
+    pub folded: Range<usize>,
     pub saved: Range<usize>,
     pub saved_indices: Range<usize>,
     pub forward_scratch: Range<usize>,
@@ -94,6 +99,7 @@ struct StepBuffers {
     saved: Option<Buffer>,
     forward_scratch: Option<Buffer>,
     backward_scratch: Option<Buffer>,
+    prepared: [Option<Buffer>; 2],
     temporaries: Vec<Option<Buffer>>,
 }
 
@@ -186,8 +192,12 @@ impl Drawing<'_> {
             buffers.push(self.place_work(node, &memory, moment));
             let saved_indices = indices..indices + memory.saved_indices;
             indices = saved_indices.end;
-            let weights = prepared..prepared + memory.prepared + folded_length(self.network, &step);
-            prepared = weights.end;
+            let mut keep = |length: usize| {
+                prepared += length;
+                prepared - length..prepared
+            };
+            let stay = if self.purpose == Purpose::Train { [0, 0] } else { [memory.prepared_forward, memory.prepared_backward] };
+            let (weights, folded) = (stay.map(&mut keep), keep(folded_length(self.network, &step)));
             placed.push(Placed {
                 memory,
                 output_shape: self.shape(step.output),
@@ -197,6 +207,8 @@ impl Drawing<'_> {
                 residual: 0..0,
                 in_place,
                 prepared: weights,
+                prepared_scratch: [0..0, 0..0],
+                folded,
                 saved: 0..0,
                 saved_indices,
                 forward_scratch: 0..0,
@@ -263,7 +275,9 @@ impl Drawing<'_> {
                 buffer
             })
         };
+        let passing = if self.purpose == Purpose::Train { [memory.prepared_forward, memory.prepared_backward] } else { [0, 0] };
         StepBuffers {
+            prepared: [add(passing[0], moment, moment), add(passing[1], backward_moment, backward_moment)],
             saved: add(memory.saved, moment, saved_until),
             forward_scratch: add(memory.forward_scratch, moment, moment),
             backward_scratch: add(memory.backward_scratch, backward_moment, backward_moment),
@@ -350,6 +364,7 @@ impl Drawing<'_> {
             placed.inputs = placed.step.inputs.iter().map(|id| value(*id)).collect();
             placed.output = value(placed.step.output);
             placed.residual = placed.step.residual.map_or(0..0, value);
+            placed.prepared_scratch = buffers.prepared.map(range);
             placed.saved = range(buffers.saved);
             placed.forward_scratch = range(buffers.forward_scratch);
             placed.backward_scratch = range(buffers.backward_scratch);

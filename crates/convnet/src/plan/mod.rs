@@ -249,7 +249,7 @@ impl<T: Real> Plan<T> {
 const LINE: usize = 16;
 
 /// A vector of zeros, or an error where the memory cannot be had.
-fn reserve<V: Copy + Default>(count: usize) -> Result<Vec<V>> {
+fn reserve<V: memory::Zero>(count: usize) -> Result<Vec<V>> {
     memory::zeros(count).map_err(|_| {
         let mebibytes = count.saturating_mul(std::mem::size_of::<V>()) >> 20;
         Error::Argument(format!("{mebibytes} MiB of memory cannot be had; use a smaller batch or a smaller network"))

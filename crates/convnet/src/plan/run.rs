@@ -8,7 +8,7 @@ use super::arena::carve;
 use super::fold::fold_batch_norm;
 use super::layout::{GradientTarget, Placed};
 use super::{Plan, Purpose};
-use crate::layer::{Backward, Forward, LayerRules, Prepare};
+use crate::layer::{Backward, Direction, Forward, LayerRules, Prepare};
 use crate::network::Parameters;
 use crate::tensor::{from_channels_last, to_channels_last};
 
@@ -68,26 +68,24 @@ impl<T: Real> Plan<T> {
             return;
         }
         for placed in &self.layout.steps {
-            if placed.prepared.is_empty() {
-                continue;
-            }
-            let region = &mut self.prepared[placed.prepared.clone()];
-            let (prepared, folded) = region.split_at_mut(placed.memory.prepared);
             let mut values = parameter_values(placed, parameters);
+            let ranges = [placed.prepared[0].clone(), placed.prepared[1].clone(), placed.folded.clone()];
+            let Ok([forward, backward, folded]) = <[&mut [T]; 3]>::try_from(carve(&mut self.prepared, &ranges)) else { continue };
             if placed.step.batch_norm.is_some() {
                 values = fold_batch_norm(placed, parameters, values, folded);
             }
-            placed.step.layer.prepare(Prepare {
-                machine: &self.machine,
-                backward: placed.backward,
-                input_gradient: asks_input_gradient(placed),
-                input_shapes: &placed.input_shapes,
-                flattened: placed.step.flattened,
-                parameters: &values,
-                prepared,
-            });
+            prepare_step(&self.machine, placed, Direction::Forward, &values, forward);
+            prepare_step(&self.machine, placed, Direction::Backward, &values, backward);
         }
         self.prepared_version = parameters.version();
+    }
+}
+
+/// Writes the parameters of a step in the order in which its kernels read them.
+fn prepare_step<T: Real>(machine: &Machine, placed: &Placed, direction: Direction, parameters: &[&[T]], prepared: &mut [T]) {
+    if !prepared.is_empty() {
+        let (input_shapes, flattened) = (&placed.input_shapes, placed.step.flattened);
+        placed.step.layer.prepare(Prepare { machine, direction, input_shapes, flattened, parameters, prepared });
     }
 }
 
@@ -129,22 +127,24 @@ fn forward_step<T: Real>(machine: &Machine, purpose: Purpose, random: u64, place
     let residual_read = (!placed.residual.is_empty()).then(|| placed.residual.clone());
     let (mut ranges, places) = distinct(&read.into_iter().chain(residual_read.clone()).collect::<Vec<_>>());
     let reads = ranges.len();
-    ranges.extend([placed.output.clone(), placed.saved.clone(), placed.forward_scratch.clone()]);
+    let [prepared_scratch, _] = placed.prepared_scratch.clone();
+    ranges.extend([placed.output.clone(), placed.saved.clone(), placed.forward_scratch.clone(), prepared_scratch]);
     let mut parts = carve(work.arena, &ranges);
     let written = parts.split_off(reads);
-    let Ok([output, saved, scratch]) = <[&mut [T]; 3]>::try_from(written) else { return };
+    let Ok([output, saved, scratch, passing]) = <[&mut [T]; 4]>::try_from(written) else { return };
     let read: Vec<&[T]> = places.iter().map(|&place| &*parts[place]).collect();
     let (residual, inputs) = match residual_read {
         Some(_) => (read.last().copied(), &read[..read.len() - 1]),
         None => (None, &read[..]),
     };
-    let (prepared, folded) = work.prepared[placed.prepared.clone()].split_at(placed.memory.prepared);
+    let folded = &work.prepared[placed.folded.clone()];
     let values = if placed.step.batch_norm.is_some() {
         let (weight, bias) = folded.split_at(folded.len() - placed.output_shape.c);
         vec![weight, bias]
     } else {
         parameter_values(placed, parameters)
     };
+    prepare_step(machine, placed, Direction::Forward, &values, passing);
     placed.step.layer.forward(Forward {
         machine,
         training: purpose == Purpose::Train,
@@ -155,7 +155,7 @@ fn forward_step<T: Real>(machine: &Machine, purpose: Purpose, random: u64, place
         flattened: placed.step.flattened,
         inputs,
         parameters: &values,
-        prepared,
+        prepared: if passing.is_empty() { &work.prepared[placed.prepared[0].clone()] } else { passing },
         residual,
         relu: placed.step.relu,
         output,
@@ -179,20 +179,23 @@ fn backward_step<T: Real>(
     let in_place = placed.grad_inputs.iter().any(|target| matches!(target, GradientTarget::InPlace(_)));
     let output = if placed.memory.keeps_output { placed.output.clone() } else { 0..0 };
     let grad_output = if in_place { 0..0 } else { placed.grad_output.clone() };
-    ranges.extend([output, placed.saved.clone(), grad_output, placed.backward_scratch.clone()]);
+    let [_, prepared_scratch] = placed.prepared_scratch.clone();
+    ranges.extend([output, placed.saved.clone(), grad_output, placed.backward_scratch.clone(), prepared_scratch]);
     ranges.extend(placed.grad_inputs.iter().map(|target| match target {
         GradientTarget::None => 0..0,
         GradientTarget::Write(range) | GradientTarget::InPlace(range) | GradientTarget::Add(range, _) => range.clone(),
     }));
     let mut parts = carve(work.arena, &ranges);
-    let grad_inputs = parts.split_off(reads + 4);
+    let grad_inputs = parts.split_off(reads + 5);
     let others = parts.split_off(reads);
-    let Ok([output, saved, grad_output, scratch]) = <[&mut [T]; 4]>::try_from(others) else { return };
+    let Ok([output, saved, grad_output, scratch, passing]) = <[&mut [T]; 5]>::try_from(others) else { return };
     let inputs: Vec<&[T]> = places.iter().map(|&place| &*parts[place]).collect();
     let mut grad_inputs: Vec<Option<&mut [T]>> =
         grad_inputs.into_iter().zip(&placed.grad_inputs).map(|(part, target)| (*target != GradientTarget::None).then_some(part)).collect();
     let mut grad_parameters: Vec<&mut [T]> =
         gradients[placed.parameters.clone()].iter_mut().filter(|gradient| !gradient.is_empty()).map(Vec::as_mut_slice).collect();
+    let values = parameter_values(placed, parameters);
+    prepare_step(machine, placed, Direction::Backward, &values, passing);
     placed.step.layer.backward(Backward {
         machine,
         training: purpose == Purpose::Train,
@@ -202,8 +205,8 @@ fn backward_step<T: Real>(
         flattened: placed.step.flattened,
         inputs: &inputs,
         output,
-        parameters: &parameter_values(placed, parameters),
-        prepared: &work.prepared[placed.prepared.clone()],
+        parameters: &values,
+        prepared: if passing.is_empty() { &work.prepared[placed.prepared[1].clone()] } else { passing },
         saved,
         saved_indices: &work.indices[placed.saved_indices.clone()],
         relu: placed.step.relu,
