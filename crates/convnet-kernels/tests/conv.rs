@@ -1,23 +1,32 @@
 //! Every convolution algorithm, with every instruction set of this computer, in every pass and with several numbers of
 //! threads, against the definition.
 //!
-//! `CONVNET_CONV_CASES` sets the number of random shapes of each test, `CONVNET_CONV_SEED` where they begin.
+//! Every buffer ends at an unreadable page in one run and begins behind one in the next.
+//!
+//! `CONVNET_CONV_CASES` sets how many random shapes each test counts, `CONVNET_CONV_SEED` where they begin.
 
 #[path = "conv/cases.rs"]
 mod cases;
+mod guarded;
+mod random;
 
-use cases::{Buffer, Random, random_shape};
+use cases::random_shape;
 use convnet_kernels::conv::{ALGORITHMS, ALGORITHMS_F64, Algorithm, ConvShape, Epilogue, Pass};
 use convnet_kernels::{Isa, Machine, Real};
+use guarded::{Buffer, Guard, Number, fault};
+use random::{Random, setting};
 
-const THREADS: [usize; 4] = [1, 2, 3, 8];
+/// The runs of one problem on one instruction set: threads, and where the guards lie. The first is repeated with the other
+/// guards, so every routine meets both with every instruction set.
+const RUNS: [(usize, Guard); 5] = [(1, Guard::After), (1, Guard::Before), (2, Guard::After), (3, Guard::Before), (8, Guard::After)];
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
+/// Multiply-adds of a random problem, at most.
+const MACS: u64 = 150_000;
 
-fn machines() -> Vec<Machine> {
-    Isa::available().into_iter().flat_map(|isa| THREADS.map(|threads| Machine::new(isa, threads))).collect()
+/// The machines of one instruction set, one for each of the runs.
+fn machines() -> Vec<Vec<(Machine, Guard)>> {
+    let of_isa = |isa| RUNS.map(|(threads, guard)| (Machine::new(isa, threads), guard)).to_vec();
+    Isa::available().into_iter().map(of_isa).collect()
 }
 
 /// The operands of one case.
@@ -32,7 +41,7 @@ struct Operands<T> {
     relu: bool,
 }
 
-impl<T: Real> Operands<T> {
+impl<T: Real + Number> Operands<T> {
     fn new(shape: &ConvShape, random: &mut Random, mut number: impl FnMut(&mut Random) -> T) -> Self {
         let (bias, residual, relu) = (random.below(2) == 0, random.below(3) == 0, random.below(3) == 0);
         let mut numbers = |length: usize| (0..length).map(|_| number(random)).collect::<Vec<_>>();
@@ -60,97 +69,115 @@ impl<T: Real> Operands<T> {
         }
     }
 
-    /// The result of one pass, with canaries around every buffer.
-    fn compute(&self, machine: &Machine, algorithm: &Algorithm<T>, shape: &ConvShape, pass: Pass) -> Vec<T> {
-        let weights = Buffer::holding(&self.weights);
-        let mut packed = Buffer::empty((algorithm.packed_len)(shape, machine.isa, pass));
-        let mut scratch = Buffer::empty((algorithm.scratch_len)(shape, machine.isa, pass));
-        let (x, dy) = (Buffer::holding(&self.x), Buffer::holding(&self.dy));
-        (algorithm.pack)(machine, shape, pass, weights.inner(), packed.inner_mut());
-        let result = match pass {
+    /// The result of one pass, with guards around every buffer.
+    fn compute(&self, machine: &Machine, guard: Guard, algorithm: &Algorithm<T>, shape: &ConvShape, pass: Pass) -> Vec<T> {
+        let holding = |numbers: &[T]| Buffer::holding(numbers, guard);
+        let empty = |length| Buffer::<T>::empty(length, guard);
+        let mut packed = empty((algorithm.packed_len)(shape, machine.isa, pass));
+        let mut scratch = empty((algorithm.scratch_len)(shape, machine.isa, pass));
+        (algorithm.pack)(machine, shape, pass, &holding(&self.weights), &mut packed);
+        match pass {
             Pass::Forward => {
-                let bias = self.bias.as_ref().map(|bias| Buffer::holding(bias));
-                let residual = self.residual.as_ref().map(|residual| Buffer::holding(residual));
-                let epilogue = Epilogue {
-                    bias: bias.as_ref().map(|bias| bias.inner()),
-                    residual: residual.as_ref().map(|residual| residual.inner()),
-                    relu: self.relu,
-                };
-                let mut y = Buffer::empty(shape.output_len());
-                (algorithm.forward)(machine, shape, x.inner(), packed.inner(), &epilogue, y.inner_mut(), scratch.inner_mut());
-                y
+                let (x, mut y) = (holding(&self.x), empty(shape.output_len()));
+                let [bias, residual] = [&self.bias, &self.residual].map(|numbers| numbers.as_deref().map(holding));
+                let epilogue = Epilogue { bias: bias.as_deref(), residual: residual.as_deref(), relu: self.relu };
+                (algorithm.forward)(machine, shape, &x, &packed, &epilogue, &mut y, &mut scratch);
+                y.to_vec()
             }
             Pass::BackwardInput => {
-                let mut dx = Buffer::empty(shape.input_len());
-                (algorithm.backward_input)(machine, shape, dy.inner(), packed.inner(), dx.inner_mut(), scratch.inner_mut());
-                dx
+                let (dy, mut dx) = (holding(&self.dy), empty(shape.input_len()));
+                (algorithm.backward_input)(machine, shape, &dy, &packed, &mut dx, &mut scratch);
+                dx.to_vec()
             }
             Pass::BackwardWeight => {
-                let mut dw = Buffer::holding(&self.dw);
-                (algorithm.backward_weight)(machine, shape, x.inner(), dy.inner(), dw.inner_mut(), scratch.inner_mut());
-                dw
+                let (x, dy, mut dw) = (holding(&self.x), holding(&self.dy), holding(&self.dw));
+                (algorithm.backward_weight)(machine, shape, &x, &dy, &mut dw, &mut scratch);
+                dw.to_vec()
             }
-        };
-        for (name, buffer) in
-            [("weights", &weights), ("packed", &packed), ("scratch", &scratch), ("x", &x), ("dy", &dy), ("result", &result)]
-        {
-            assert!(buffer.is_intact(), "{shape}: {} {} wrote beside {name}", algorithm.name, pass.name());
         }
-        result.inner().to_vec()
     }
+
+    /// What the definition gives, which is the last of the algorithms.
+    fn expected(&self, algorithms: &[Algorithm<T>], shape: &ConvShape, pass: Pass) -> Vec<T> {
+        fault::begin(&format!("'{shape}' definition {}", pass.name()));
+        let reference = algorithms.last().expect("the definition is an algorithm");
+        self.compute(&Machine::new(Isa::Portable, 1), Guard::After, reference, shape, pass)
+    }
+}
+
+/// Whether at least half of the numbers are not zero, so that a comparison with them says something.
+fn says_something<T: Real>(numbers: &[T]) -> bool {
+    2 * numbers.iter().filter(|number| **number != T::ZERO).count() >= numbers.len()
 }
 
 fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|number| number.to_bits()).collect()
 }
 
-/// Runs every algorithm that accepts the shape on every machine, checks that the bits do not depend on the threads, and
-/// calls `check` with each result and whether the algorithm is exact.
-fn each_result(machines: &[Machine], shape: &ConvShape, operands: &Operands<f32>, pass: Pass, check: impl Fn(&[f32], bool, &str)) {
+/// Runs every algorithm that accepts the shape on every machine, checks that neither the threads nor the guards change a bit,
+/// and calls `check` with each instruction set's result and whether the algorithm is exact.
+fn each_result(
+    machines: &[Vec<(Machine, Guard)>],
+    shape: &ConvShape,
+    operands: &Operands<f32>,
+    pass: Pass,
+    check: impl Fn(&[f32], bool, &str),
+) {
     for algorithm in &ALGORITHMS {
-        let mut first: Option<(Isa, Vec<f32>)> = None;
-        for machine in machines.iter().filter(|machine| (algorithm.accepts)(shape, machine.isa).is_ok()) {
-            let what = format!("'{shape}' {} {} {} threads {}", algorithm.name, pass.name(), machine.isa, machine.threads.count());
-            let result = operands.compute(machine, algorithm, shape, pass);
-            match &first {
-                Some((isa, numbers)) if *isa == machine.isa => {
-                    assert!(bits(numbers) == bits(&result), "{what}: other bits than one thread")
-                }
-                _ => {
-                    check(&result, algorithm.exact, &what);
-                    let again = operands.compute(machine, algorithm, shape, pass);
-                    assert!(bits(&again) == bits(&result), "{what}: other bits when run again");
-                    first = Some((machine.isa, result));
+        for runs in machines.iter().filter(|runs| (algorithm.accepts)(shape, runs[0].0.isa).is_ok()) {
+            let mut first: Option<Vec<f32>> = None;
+            for (machine, guard) in runs {
+                let (isa, threads) = (machine.isa, machine.threads.count());
+                let what = format!("'{shape}' {} {} {isa} threads {threads} guard {guard:?}", algorithm.name, pass.name());
+                fault::begin(&what);
+                let result = operands.compute(machine, *guard, algorithm, shape, pass);
+                match &first {
+                    Some(first) => assert!(bits(first) == bits(&result), "{what}: other bits than in the first run"),
+                    None => {
+                        check(&result, algorithm.exact, &what);
+                        first = Some(result);
+                    }
                 }
             }
         }
     }
 }
 
+/// Calls `run(random numbers, shape, pass)`, which says whether the case counts, for random shapes until every pass has as
+/// many cases that count as are asked for. Prints how many those were.
+fn random_cases(name: &str, default_cases: u64, default_seed: u64, mut run: impl FnMut(u64, Random, &ConvShape) -> [bool; 3]) {
+    let (cases, seed) = (setting("CONVNET_CONV_CASES", default_cases), setting("CONVNET_CONV_SEED", default_seed));
+    let (mut tried, mut counted, start) = (0, [0; 3], std::time::Instant::now());
+    while counted.iter().any(|&counted| counted < cases) {
+        let seed = seed.wrapping_add(tried);
+        let mut random = Random::new(seed);
+        let shape = random_shape(&mut random, MACS);
+        for (counted, counts) in counted.iter_mut().zip(run(seed, random, &shape)) {
+            *counted += u64::from(counts);
+        }
+        tried += 1;
+        assert!(tried <= 2 * cases + 20, "too few cases have mostly non-zero results: {counted:?} of {tried}");
+    }
+    println!("{name}: seeds {seed}..{}, counted {counted:?}, {} s", seed.wrapping_add(tried), start.elapsed().as_secs());
+}
+
 #[test]
 fn small_integers_give_exactly_the_sums_of_the_definition() {
-    let (cases, seed) = (setting("CONVNET_CONV_CASES", 1500), setting("CONVNET_CONV_SEED", 1));
     let machines = machines();
-    let reference = &ALGORITHMS[ALGORITHMS.len() - 1];
-    let mut counted = [0; 3];
-    for case in 0..cases {
-        let mut random = Random::new(seed.wrapping_add(case));
-        let shape = random_shape(&mut random, 150_000);
-        let operands = Operands::new(&shape, &mut random, |random| [-2.0, -1.0, 1.0, 2.0, 3.0][random.below(5)]);
-        for (place, pass) in Pass::ALL.into_iter().enumerate() {
-            let expected = operands.compute(&machines[0], reference, &shape, pass);
-            let non_zero = expected.iter().filter(|number| **number != 0.0).count();
-            counted[place] += u64::from(2 * non_zero >= expected.len());
-            each_result(&machines, &shape, &operands, pass, |result, exact, what| {
+    random_cases("integers", 1000, 1, |seed, mut random, shape| {
+        let operands = Operands::new(shape, &mut random, |random| [-2.0, -1.0, 1.0, 2.0, 3.0][random.below(5)]);
+        Pass::ALL.map(|pass| {
+            let expected = operands.expected(&ALGORITHMS, shape, pass);
+            each_result(&machines, shape, &operands, pass, |result, exact, what| {
                 // Transforms round, whatever the numbers are; the test with floats holds them to their bound.
                 let wrong = result.iter().zip(&expected).position(|(result, expected)| exact && result != expected);
                 if let Some(place) = wrong {
-                    panic!("seed {} {what}: number {place} is {}, not {}", seed.wrapping_add(case), result[place], expected[place]);
+                    panic!("seed {seed} {what}: number {place} is {}, not {}", result[place], expected[place]);
                 }
             });
-        }
-    }
-    assert!(counted.iter().all(|&counted| 2 * counted >= cases), "too few cases have mostly non-zero results: {counted:?} of {cases}");
+            says_something(&expected)
+        })
+    });
 }
 
 /// By how much the error of an algorithm with transforms may be larger, against the largest output, since every number of
@@ -159,43 +186,38 @@ const TRANSFORMED: f64 = 4.0;
 
 #[test]
 fn floats_differ_from_f64_by_rounding_only() {
-    let (cases, seed) = (setting("CONVNET_CONV_CASES", 500), setting("CONVNET_CONV_SEED", 1_000_000));
     let machines = machines();
-    let reference = &ALGORITHMS_F64[ALGORITHMS_F64.len() - 1];
-    for case in 0..cases {
-        let mut random = Random::new(seed.wrapping_add(case));
-        let shape = random_shape(&mut random, 150_000);
-        let mut operands = Operands::new(&shape, &mut random, |random| random.between(-1.0, 1.0));
-        operands.relu = false;
+    random_cases("floats", 500, 1_000_000, |seed, mut random, shape| {
+        let operands = Operands::new(shape, &mut random, |random| random.between(-0.9, 1.1));
         let exact = operands.map(f64::from);
         let magnitude = operands.map(|number| f64::from(number.abs()));
-        for pass in Pass::ALL {
-            let expected = exact.compute(&machines[0], reference, &shape, pass);
-            let sums = magnitude.compute(&machines[0], reference, &shape, pass);
+        Pass::ALL.map(|pass| {
+            let expected = exact.expected(&ALGORITHMS_F64, shape, pass);
+            let sums = magnitude.expected(&ALGORITHMS_F64, shape, pass);
+            let largest = sums.iter().copied().fold(0.0, f64::max);
             let terms = 2 + match pass {
                 Pass::Forward => shape.window().taps() * shape.group_channels(),
                 Pass::BackwardInput => shape.window().taps() * shape.group_filters(),
                 Pass::BackwardWeight => shape.n() * shape.oh() * shape.ow(),
             };
             let tolerance = 4.0 * (terms as f64).sqrt() * f64::from(f32::EPSILON);
-            each_result(&machines, &shape, &operands, pass, |result, exact, what| {
-                let largest = sums.iter().copied().fold(0.0, f64::max);
+            each_result(&machines, shape, &operands, pass, |result, exact, what| {
                 for (place, (result, expected)) in result.iter().zip(&expected).enumerate() {
                     let error = (f64::from(*result) - expected).abs();
                     // Written so that NaN fails.
                     let bound = if exact { tolerance * sums[place] } else { TRANSFORMED * tolerance * largest };
                     let close = error <= bound;
-                    assert!(close, "seed {} {what}: number {place} is {result}, not {expected}", seed.wrapping_add(case));
+                    assert!(close, "seed {seed} {what}: number {place} is {result}, not {expected}");
                 }
             });
-        }
-    }
+            says_something(&expected)
+        })
+    });
 }
 
 #[test]
 fn larger_problems_that_are_cut_into_many_pieces_are_exact_too() {
     let machines = machines();
-    let reference = &ALGORITHMS[ALGORITHMS.len() - 1];
     for text in [
         "conv n2 c40 20x20 -> 72 w3 s1 p1",
         "conv n1 c800 5x5 -> 33 w1 s1 p0",
@@ -219,9 +241,8 @@ fn larger_problems_that_are_cut_into_many_pieces_are_exact_too() {
         let mut random = Random::new(5);
         let operands = Operands::new(&shape, &mut random, |random| [-2.0, -1.0, 1.0, 2.0, 3.0][random.below(5)]);
         for pass in Pass::ALL {
-            let expected = operands.compute(&machines[0], reference, &shape, pass);
-            let non_zero = expected.iter().filter(|number| **number != 0.0).count();
-            assert!(2 * non_zero >= expected.len(), "{text}: mostly zeros prove nothing");
+            let expected = operands.expected(&ALGORITHMS, &shape, pass);
+            assert!(says_something(&expected), "{text}: mostly zeros prove nothing");
             each_result(&machines, &shape, &operands, pass, |result, exact, what| {
                 let largest = expected.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
                 let bound = if exact { 0.0 } else { 1e-5 * largest };
