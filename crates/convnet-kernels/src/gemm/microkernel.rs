@@ -49,6 +49,8 @@ pub(crate) struct Tile {
     pub residual: *const f32,
     /// Whether negative results become zero.
     pub relu: bool,
+    /// Whether the outputs are written past the caches: whole vectors, at multiples of their size.
+    pub streamed: bool,
 }
 
 /// Computes P pixels × N vectors of filters.
@@ -148,6 +150,14 @@ unsafe fn finish<V: Vector, const P: usize, const N: usize, const FULL: bool>(t:
                     sums[p][v] = sums[p][v].relu();
                 }
             }
+        }
+        if FULL && t.streamed {
+            for p in 0..P {
+                for v in 0..N {
+                    sums[p][v].stream(t.y.add(*t.outputs.add(p) + v * V::LANES));
+                }
+            }
+            return;
         }
         for p in 0..P {
             let y = t.y.add(*t.outputs.add(p));

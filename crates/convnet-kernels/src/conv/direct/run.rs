@@ -10,6 +10,7 @@ use super::geometry::{AxisTaps, Problem};
 use crate::conv::Epilogue;
 use crate::gemm::microkernel::Tile;
 use crate::gemm::{Kernels, Target, ZEROS};
+use crate::stream;
 use crate::{Isa, Machine};
 
 /// Most pixels that a tile of any instruction set has.
@@ -22,6 +23,8 @@ const DEPTH: usize = 768;
 const COPY_STEP: usize = DEPTH + 16;
 /// Pixels at this distance, or a multiple of it, share a set of a usual first-level cache, which has room for eight.
 const CONFLICT_BYTES: usize = 4096;
+/// Numbers of a cache line.
+const LINE: usize = 16;
 /// Numbers of an output that no second-level cache holds.
 const AFAR_NUMBERS: usize = 1 << 18;
 /// Bytes of packed weights that a piece works with at a time: half of a usual second-level cache.
@@ -96,6 +99,9 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
     let per_tap = problem.groups * cut.panels * problem.channels * kernels.panel();
     assert!(packed.len() >= taps * per_tap, "packed weights of the wrong length");
 
+    // Sums that go to memory in parts would be read from there again.
+    let one_block = taps <= cut.depth[0] && problem.channels <= cut.depth[1];
+    let streamed = one_block && stream::is_large(y) && output.col.is_multiple_of(LINE) && problem.filters.is_multiple_of(LINE);
     let y = Target::new(y);
     let phases: usize = problem.h.phases() * problem.w.phases();
     let pieces = phases * problem.groups * cut.panel_groups * cut.blocks;
@@ -117,9 +123,13 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
             x,
             packed: &packed[taps_before(problem, phase) * per_tap..],
             epilogue,
+            streamed,
             y,
         };
         piece.run(machine.isa);
+        if streamed {
+            stream::fence(machine.isa);
+        }
     };
     if cut.small {
         // Waking the threads would take longer.
@@ -151,6 +161,8 @@ struct Piece<'a> {
     /// From the first weight of this phase on.
     packed: &'a [f32],
     epilogue: &'a Epilogue<'a, f32>,
+    /// Whether the output is written past the caches.
+    streamed: bool,
     y: Target,
 }
 
@@ -226,7 +238,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
             pointers: [[std::ptr::null(); L]; MAX_TAPS],
             tap_weights: [0; MAX_TAPS],
             taps: 0,
-            afar: piece.problem.images * piece.problem.output.image > AFAR_NUMBERS,
+            afar: !piece.streamed && piece.problem.images * piece.problem.output.image > AFAR_NUMBERS,
             copies: [const { MaybeUninit::uninit() }; MAX_PIXELS * COPY_STEP],
         }
     }
@@ -364,7 +376,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
     /// Multiplies the listed pixels with all panels of the piece.
     #[inline(always)]
     fn multiply(&self, channels: usize, accumulate: bool, last: bool) {
-        let Piece { problem, kernels, group, panels, packed, epilogue, y, .. } = *self.piece;
+        let Piece { problem, kernels, group, panels, packed, epilogue, streamed, y, .. } = *self.piece;
         let (width, lanes) = (kernels.panel(), kernels.lanes);
         let panel_len = self.rows.range.count * self.cols.range.count * problem.channels * width;
         let all_panels = problem.filters.div_ceil(width);
@@ -395,6 +407,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
                 bias: at_filter(epilogue.bias),
                 residual: at_filter(epilogue.residual),
                 relu: last && epilogue.relu,
+                streamed,
             };
             // SAFETY: `kernels` was chosen by the token of its instructions. `run` checked the lengths of all slices. Every
             // pointer was listed for a pixel inside the image, with `channels` numbers of this group behind it, or points

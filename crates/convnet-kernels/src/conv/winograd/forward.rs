@@ -13,7 +13,7 @@ use crate::conv::direct::geometry::Problem;
 use crate::conv::{ConvShape, Epilogue, Pass};
 use crate::gemm::microkernel::Tile;
 use crate::gemm::{Kernels, Target, ZEROS};
-use crate::{Isa, Machine};
+use crate::{Isa, Machine, stream};
 
 /// Most numbers of transformed input of a block: half of a usual second-level cache.
 const BLOCK_NUMBERS: usize = 1 << 17;
@@ -31,6 +31,8 @@ const PIECE_NUMBERS: usize = 1 << 10;
 const SMALL_MACS: usize = 1 << 18;
 /// Channels whose weights are transformed at a time.
 const WEIGHT_CHANNELS: usize = 16;
+/// Numbers of a cache line.
+const LINE: usize = 16;
 /// Most filters of a panel of any instruction set.
 const MAX_PANEL: usize = 32;
 
@@ -260,7 +262,8 @@ pub(super) fn run<T: Transform>(
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == frame.filters), "bias of the wrong length");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()), "residual of the wrong length");
     assert!(scratch.len() >= cut.scratch_len(), "scratch of the wrong length");
-    let work = Work { machine, frame, cut: &cut, x, packed, epilogue, y: Target::new(y) };
+    let streamed = stream::is_large(y) && frame.filters.is_multiple_of(LINE);
+    let work = Work { machine, frame, cut: &cut, x, packed, epilogue, streamed, y: Target::new(y) };
     let blocks = cut.tiles.div_ceil(cut.block);
     if cut.whole {
         return work.each(blocks, |block| work.whole_block::<T>(block));
@@ -295,6 +298,8 @@ struct Work<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: &'a Epilogue<'a, f32>,
+    /// Whether the output is written past the caches.
+    streamed: bool,
     y: Target,
 }
 
@@ -383,6 +388,7 @@ impl Work<'_> {
                     bias: std::ptr::null(),
                     residual: std::ptr::null(),
                     relu: false,
+                    streamed: false,
                 };
                 // SAFETY: the kernels were chosen by the token of their instructions. The rows of the transformed input
                 // were written before this piece began; `results` has room for every product of every tile.
@@ -407,11 +413,15 @@ impl Work<'_> {
                 bias: at_filter(self.epilogue.bias),
                 residual: at_filter(self.epilogue.residual),
                 relu: self.epilogue.relu,
+                streamed: self.streamed,
             };
             // SAFETY: the kernels were chosen by the token of their instructions. Every result of these tiles and this
             // panel has been written, over whole vectors. The outputs are pixels inside the image; these filters of
             // these tiles are this piece's own. The lengths of bias and residual were checked.
             unsafe { (T::kernels(self.machine.isa).output)(&gather) };
+        }
+        if self.streamed {
+            stream::fence(self.machine.isa);
         }
     }
 }

@@ -268,6 +268,8 @@ pub(super) struct Gather {
     pub residual: *const f32,
     /// Whether negative results become zero.
     pub relu: bool,
+    /// Whether the outputs are written past the caches: whole vectors, at multiples of their size.
+    pub streamed: bool,
 }
 
 /// The output of a pixel that is beyond the image.
@@ -387,7 +389,11 @@ unsafe fn gather_vector<T: Transform, V: Vector, const FULL: bool>(t: &Gather, k
                     number = number.relu();
                 }
                 let y = t.y.add(place + k);
-                if FULL { number.store(y) } else { number.store_first(y, rest) }
+                match (FULL, t.streamed) {
+                    (true, true) => number.stream(y),
+                    (true, false) => number.store(y),
+                    _ => number.store_first(y, rest),
+                }
             }
         }
     }
