@@ -10,15 +10,15 @@ use super::layout::Placed;
 use crate::layer::batch_norm2d::BatchNorm2d;
 use crate::network::Parameters;
 
-/// Writes the folded weights and the folded bias behind each other into `folded`, and returns both.
-pub(super) fn fold_batch_norm<'a, T: Real>(
+/// Writes the folded weights and the folded bias of a convolution with these parameters.
+pub(super) fn fold_batch_norm<T: Real>(
     placed: &Placed,
     parameters: &Parameters<T>,
-    convolution: Vec<&[T]>,
-    folded: &'a mut [T],
-) -> Vec<&'a [T]> {
+    convolution: &[&[T]],
+    weight: &mut [T],
+    bias: &mut [T],
+) {
     let filters = placed.output_shape.c;
-    let (weight, bias) = folded.split_at_mut(folded.len() - filters);
     let per_filter = weight.len() / filters;
     if let Some(fold) = &placed.step.batch_norm {
         let values = fold.parameters.clone().map(|index| parameters.values(index)).collect();
@@ -32,7 +32,6 @@ pub(super) fn fold_batch_norm<'a, T: Real>(
             bias[filter] = shift + scale * convolution.get(1).map_or(T::ZERO, |bias| bias[filter]);
         }
     }
-    vec![weight, bias]
 }
 
 /// The parameters of a batch norm by name.

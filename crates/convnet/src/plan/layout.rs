@@ -41,7 +41,7 @@ pub(super) struct Placed {
     pub prepared: [Range<usize>; 2],
     /// Where a plan that trains prepares weights just before they are used, for forward and for backward.
     pub prepared_scratch: [Range<usize>; 2],
-    /// The folded weights and bias of a convolution that a batch norm was joined to.
+    /// The bias of a convolution that a batch norm was folded into.
     pub folded: Range<usize>,
     pub saved: Range<usize>,
     pub saved_indices: Range<usize>,
@@ -418,11 +418,10 @@ enum Target {
     Add,
 }
 
-/// Numbers that a convolution's weights and bias take with a batch norm folded in.
+/// Numbers of the bias that a convolution has with a batch norm folded in.
 fn folded_length(network: &Network, step: &Step) -> usize {
-    if step.batch_norm.is_none() {
-        return 0;
+    match (&step.batch_norm, network.node(step.node)) {
+        (Some(_), Some(node)) => node.output_shape().c,
+        _ => 0,
     }
-    let Some(node) = network.node(step.node) else { return 0 };
-    node.parameters().first().map_or(0, |weight| weight.count()) + node.output_shape().c
 }

@@ -67,12 +67,16 @@ impl<T: Real> Plan<T> {
         if self.prepared_version == parameters.version() {
             return;
         }
+        let mut weight = Vec::new();
         for placed in &self.layout.steps {
             let mut values = parameter_values(placed, parameters);
             let ranges = [placed.prepared[0].clone(), placed.prepared[1].clone(), placed.folded.clone()];
             let Ok([forward, backward, folded]) = <[&mut [T]; 3]>::try_from(carve(&mut self.prepared, &ranges)) else { continue };
             if placed.step.batch_norm.is_some() {
-                values = fold_batch_norm(placed, parameters, values, folded);
+                weight.clear();
+                weight.resize(values[0].len(), T::ZERO);
+                fold_batch_norm(placed, parameters, &values, &mut weight, folded);
+                values = vec![&weight, folded];
             }
             prepare_step(&self.machine, placed, Direction::Forward, &values, forward);
             prepare_step(&self.machine, placed, Direction::Backward, &values, backward);
@@ -139,8 +143,8 @@ fn forward_step<T: Real>(machine: &Machine, purpose: Purpose, random: u64, place
     };
     let folded = &work.prepared[placed.folded.clone()];
     let values = if placed.step.batch_norm.is_some() {
-        let (weight, bias) = folded.split_at(folded.len() - placed.output_shape.c);
-        vec![weight, bias]
+        // The weights are in the prepared ones.
+        vec![&[][..], folded]
     } else {
         parameter_values(placed, parameters)
     };
