@@ -55,7 +55,7 @@ pub(crate) fn write<T: Real, L: Lanewise<N, K>, const N: usize, const K: usize>(
 ) -> bool {
     let period = repeated.first().map_or(LINE / size_of::<f32>(), |first| first.len());
     assert!(x.iter().all(|x| x.len() == y.len()) && repeated.iter().all(|repeated| repeated.len() == period), "slices of one length");
-    if y.as_ptr().addr() % LINE != 0 || (period * size_of::<T>()) % LINE != 0 || period == 0 {
+    if !y.as_ptr().addr().is_multiple_of(LINE) || !(period * size_of::<T>()).is_multiple_of(LINE) || period == 0 {
         return false;
     }
     let Some(y) = as_f32_mut(y) else { return false };

@@ -46,7 +46,7 @@ fn average_of_pixels<T: Real>(rows: &Span, cols: &Span, divisor: T, image: &[T],
         }
     }
     for y in y {
-        *y = *y / divisor;
+        *y /= divisor;
     }
 }
 
