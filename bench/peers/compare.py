@@ -18,7 +18,7 @@ import problems
 import report
 from inputs import difference
 from processes import first_predictions, training_memory
-from turns import HERE, TOLERANCE, Convnet, Failed, RustPeer, Variant, Worker, alternate, environment, jemalloc
+from turns import HERE, TOLERANCE, TRAINING_TOLERANCE, Canary, Convnet, Failed, RustPeer, Variant, Worker, alternate, environment, jemalloc
 
 ROOT = HERE.parent.parent
 PARTS = ["layers", "ops", "models", "train", "memory", "start"]
@@ -40,6 +40,7 @@ def arguments():
     parser.add_argument("--convnet", type=Path, default=ROOT / "target/release/convnet", help="the program")
     parser.add_argument("--rust-peers", type=Path, default=HERE / "rust/target/release/peers-rust", help="the Rust peers' program")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/convnet-peers", help="folder for weights and ONNX files")
+    parser.add_argument("--commit", help="the commit that the program was built from, if it is not the current one")
     parser.add_argument("--machine", help="name of the raw results; by default the processor's")
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results", help="folder of the raw results")
     return parser.parse_args()
@@ -51,6 +52,7 @@ class Session:
     def __init__(self, options):
         self.options = options
         self.workers = {}
+        self.canaries = {}
         self.begun = time.monotonic()
         self.turns = 3 if options.quick else options.rounds
         self.machine = machine(options)
@@ -70,6 +72,11 @@ class Session:
             self.raw["machine"].setdefault("versions", {}).update(worker.ask(do="versions"))
             self.workers[engine, allocator] = worker
         return self.workers[engine, allocator]
+
+    def canary(self, threads):
+        if threads not in self.canaries:
+            self.canaries[threads] = Canary(self.options.convnet, threads)
+        return self.canaries[threads]
 
     def wants(self, name, row, case, threads):
         """Whether a case is to be measured; `name` is what --filter looks at."""
@@ -97,13 +104,13 @@ class Session:
         print(f"{peers[best] / record['convnet']:6.2f}x  {case} | {row} | {threads} thread(s): {1e3 * record['convnet']:.3f} ms, "
               f"{best} {1e3 * peers[best]:.3f} ms", flush=True)
 
-    def check(self, case, record, variants):
+    def check(self, case, record, variants, tolerance=TOLERANCE):
         """Numbers must agree before times may be compared."""
         worst = 0.0
         for variant in variants:
             error = difference(record["sample"], variant.sample)
             worst = max(worst, error)
-            if not error <= TOLERANCE:
+            if not error <= tolerance:
                 raise Failed(f"{case}: the numbers of {variant.name} differ by {error:.1e} of the largest: "
                              f"{variant.sample} against {record['sample']}")
         return worst
@@ -117,18 +124,27 @@ class Session:
             print(f"FAILED {what}: {failure}", file=sys.stderr, flush=True)
 
     def close(self):
-        for worker in self.workers.values():
-            worker.close()
+        for process in [*self.workers.values(), *self.canaries.values()]:
+            process.close()
+        repeated = sum(canary.repeated for canary in self.canaries.values())
+        if repeated:
+            print(f"{repeated} measurements were repeated because the machine was slow", flush=True)
+
+
+def peaks(options, threads):
+    """`convnet bench machine` with so many threads."""
+    command = [options.convnet, "bench", "machine", "--threads", str(threads), "--json"]
+    output = subprocess.run(command, capture_output=True, text=True, env=environment())
+    if output.returncode != 0:
+        raise SystemExit(f"{options.convnet} bench machine: {output.stderr}")
+    return json.loads(output.stdout)
 
 
 def machine(options):
     """What the figures were measured on."""
-    output = subprocess.run([options.convnet, "bench", "machine", "--json"], capture_output=True, text=True, env=environment())
-    if output.returncode != 0:
-        raise SystemExit(f"{options.convnet} bench machine: {output.stderr}")
-    found = json.loads(output.stdout)
+    found = peaks(options, 1)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     # Two kinds of processors may bear one name.
     family = re.search(r"^model\s*:\s*(\d+)", flags, re.M)
     name = f"{found['cpu'] or platform.machine()} model {family.group(1) if family else 0} {found['available_threads']} threads"
@@ -142,9 +158,7 @@ def machine(options):
         "memory_gib": round(int(memory.group(1)) / 2**20, 1) if memory else None,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "commit": commit,
-        f"peak_{found['threads']}": {key: found[key] for key in
-                                     ["peak_gflops", "memory_gigabytes_per_second", "parallel_region_microseconds"]},
+        "commit": options.commit or head,
     }
 
 
@@ -169,7 +183,7 @@ def convolution(session, conv, threads):
                 for layout in ["contiguous", "channels_last"] + (["prepacked"] if passed == "forward" else []):
                     request = {"kind": "conv", "pass": passed, "layout": layout} | shape
                     variants.append(Variant(worker, f"{worker.name}, {layout}", passed, request))
-        measured = alternate(convnet, list(problems.PASSES), variants, session.turns)
+        measured = alternate(session.canary(threads), convnet, list(problems.PASSES), variants, session.turns)
         for passed, (record, peers) in measured.items():
             error = session.check(conv.problem, record, [variant for variant in variants if variant.key == passed])
             # PyTorch packs the weights in every backward pass; where it may pack them once (forward), it did.
@@ -209,7 +223,7 @@ def operator(session, op, threads):
                 for layout in ["contiguous", "channels_last"]:
                     request = {"kind": "op", "layer": op.layer, "shape": op.shape, "pass": passed, "layout": layout}
                     variants.append(Variant(worker, f"{worker.name}, {layout}", passed, request))
-        for passed, (record, peers) in alternate(convnet, op.passes(), variants, session.turns).items():
+        for passed, (record, peers) in alternate(session.canary(threads), convnet, op.passes(), variants, session.turns).items():
             error = session.check(op.problem, record, [variant for variant in variants if variant.key == passed])
             session.merge(op.row(passed), op.problem, threads,
                           {"convnet": record["seconds"], "peers": peers, "error": error, "detail": detail(record)})
@@ -274,7 +288,7 @@ def inference(session, net, batch, case, threads):
                 variants.append(RustPeer(session.options.rust_peers, peer, arguments, threads, rounds))
             except Failed as failure:
                 missing[peer] = str(failure).splitlines()[-1][:200]
-        [(record, peers)] = alternate(convnet, ["model"], variants, session.turns, peers_apart=True).values()
+        [(record, peers)] = alternate(session.canary(threads), convnet, ["model"], variants, session.turns, peers_apart=True).values()
         error = session.check(case, record, variants)
         session.merge("inference, f32", case, threads,
                       {"convnet": record["seconds"], "peers": peers, "error": error, "missing": missing,
@@ -303,8 +317,8 @@ def training(session, net, batch, case, threads):
             for layout in ["contiguous", "channels_last", "contiguous, fused", "channels_last, fused"]:
                 request = {"kind": "train", "net": net, "weights": str(file), "batch": batch, "layout": layout}
                 variants.append(Variant(worker, f"{worker.name}, {layout}", "train", request))
-        [(record, peers)] = alternate(convnet, ["train"], variants, session.turns).values()
-        error = session.check(case, record, variants)
+        [(record, peers)] = alternate(session.canary(threads), convnet, ["train"], variants, session.turns).values()
+        error = session.check(case, record, variants, TRAINING_TOLERANCE)
         session.merge("training step, f32", case, threads,
                       {"convnet": record["seconds"], "peers": peers, "error": error,
                        "detail": {"images_per_second": batch / record["seconds"]}})
@@ -341,6 +355,7 @@ def main():
     try:
         if not options.report:
             for threads in [int(count) for count in options.threads.split(",")]:
+                session.raw["machine"][f"peak_{threads}"] = peaks(options, threads)
                 for part in options.only or PARTS:
                     {"layers": layers, "ops": ops, "models": models, "train": train, "memory": memory, "start": start}[part](session, threads)
     finally:
