@@ -12,9 +12,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 #: A peer's numbers may differ by this share of the largest: rounding, in sums of some thousand products, many layers deep.
 TOLERANCE = 2e-3
-#: Gradients of a whole network: one number at a ReLU that rounding puts on the other side of 0 changes them by about so much
-#: (PyTorch's own f32 differs from its f64 by 0.2 % in such a case, and by 0.0001 % without).
-TRAINING_TOLERANCE = 3e-2
+#: Gradients of a whole network: one number at a ReLU that rounding puts on the other side of 0 changes them, and fifty layers of
+#: batch norm over the few numbers of small maps amplify it. PyTorch's own f32 differs from its f64 by 0.2 % for the default
+#: network and by 1 to 2 % for ResNet-50 with 2 to 8 images, as convnet's does; without such a number by 0.0001 %.
+TRAINING_TOLERANCE = 8e-2
 #: A turn lasts about so long, seconds, where one round is shorter.
 TURN = 0.02
 #: Variants slower than the best by this factor in the first turn are measured no further.
