@@ -22,7 +22,7 @@ fn check(what: &str, share: f64, x: &[f32], y: &[f32], groups: usize, group: imp
 #[test]
 fn what_is_kept_is_the_same_with_every_machine_in_place_and_not() {
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let [rows, channels] = rows_and_channels(random);
         let (share, key) = ([0.0, 0.1, 0.5, 0.9][random.below(4)], random.below(1 << 40) as u64);
         let x = numbers(random, rows * channels, 0.5, 1.0);
@@ -41,7 +41,7 @@ fn what_is_kept_is_the_same_with_every_machine_in_place_and_not() {
 #[test]
 fn whole_channels_of_single_images_share_their_fate() {
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let [rows, channels] = rows_and_channels(random);
         let images = random.within(1, 5).min(rows);
         let pixels = rows / images;

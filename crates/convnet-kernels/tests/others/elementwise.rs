@@ -81,7 +81,7 @@ fn every_function_of_a_number_is_its_formula() {
         ("leaky_relu", |machine, x, y| e::leaky_relu(machine, 0.25, x, y), |x| if x > 0.0 { x } else { 0.25 * x }),
     ];
     let runs = Runs::new();
-    random_cases(8, |seed, random| {
+    random_cases(20, |seed, random| {
         let length = count(random);
         let x = numbers(random, length, -7.0, 7.0);
         for (name, routine, formula) in functions {
@@ -117,7 +117,7 @@ fn every_gradient_of_a_number_is_its_formula() {
         ),
     ];
     let runs = Runs::new();
-    random_cases(8, |seed, random| {
+    random_cases(20, |seed, random| {
         let length = count(random);
         let (kept, dy) = (numbers(random, length, -7.0, 7.0), numbers(random, length, -2.0, 2.0));
         for (name, routine, slope) in gradients {
@@ -135,7 +135,7 @@ fn every_gradient_of_a_number_is_its_formula() {
 #[test]
 fn sums_and_copies_of_whole_arrays_are_exact() {
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let length = count(random);
         // Sums of few such numbers are exact.
         let arrays: Vec<Vec<f32>> =
@@ -166,7 +166,7 @@ fn softmax_and_its_logarithm_are_their_formulas_in_both_directions() {
     type Backward = fn(&Machine, usize, &[f32], Option<&[f32]>, &mut [f32]);
     let kinds: [(bool, Forward, Backward); 2] = [(false, s::softmax, s::softmax_gradient), (true, s::log_softmax, s::log_softmax_gradient)];
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let [rows, channels] = rows_and_channels(random);
         let limit = [1.0, 10.0, 100.0][random.below(3)];
         let (x, dy) = (numbers(random, rows * channels, -limit, limit), numbers(random, rows * channels, -1.0, 1.0));
@@ -216,7 +216,7 @@ fn softmax_and_its_logarithm_are_their_formulas_in_both_directions() {
 #[test]
 fn channels_put_side_by_side_are_those_of_the_inputs_and_come_apart_again() {
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let [rows, _] = rows_and_channels(random);
         let rows = rows.min(3000);
         let widths: Vec<usize> = (0..random.within(1, 4)).map(|_| [random.within(1, 40), 16, 1][random.below(3)]).collect();

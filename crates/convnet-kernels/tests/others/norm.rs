@@ -153,7 +153,7 @@ impl Batch {
 #[test]
 fn batch_normalisation_is_its_formula_in_both_directions() {
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let case = Batch::new(random);
         let kinds = [(case.relu, "relu"), (case.residual.is_some(), "residual"), (case.running.is_some(), "running")];
         let kinds: Vec<_> = kinds.iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
@@ -167,7 +167,7 @@ fn batch_normalisation_is_its_formula_in_both_directions() {
 #[test]
 fn layer_normalisation_is_its_formula_in_both_directions() {
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let [rows, channels] = rows_and_channels(random);
         let norm = layer::LayerNorm { rows, channels, epsilon: [1e-6, 1e-3][random.below(2)] };
         let (x, dy) = (around_a_mean(random, rows * channels), numbers(random, rows * channels, -1.0, 1.0));

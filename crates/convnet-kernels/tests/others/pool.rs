@@ -114,7 +114,7 @@ impl Pool {
 #[test]
 fn the_maximum_is_the_first_of_the_largest_and_takes_the_gradient() {
     let runs = Runs::new();
-    random_cases(100, |seed, random| {
+    random_cases(200, |seed, random| {
         let pool = Pool::random(random, true);
         let what = format!("{seed} max {pool:?}");
         // Few different values, so that many are equal.
@@ -156,7 +156,7 @@ fn the_maximum_is_the_first_of_the_largest_and_takes_the_gradient() {
 #[test]
 fn the_mean_is_the_sum_over_the_elements_that_count() {
     let runs = Runs::new();
-    random_cases(100, |seed, random| {
+    random_cases(200, |seed, random| {
         let (pool, count_padding) = (Pool::random(random, false), random.below(2) == 0);
         let what = format!("{seed} average {count_padding} {pool:?}");
         let x = numbers(random, pool.shape.input_len(), -1.0, 1.0);
@@ -183,7 +183,7 @@ fn the_mean_is_the_sum_over_the_elements_that_count() {
 #[test]
 fn the_norm_is_the_root_of_the_sum_of_powers_and_has_no_slope_at_zero() {
     let runs = Runs::new();
-    random_cases(50, |seed, random| {
+    random_cases(100, |seed, random| {
         let (pool, p) = (Pool::random(random, false), [1.0, 2.0, 2.5, 3.0][random.below(4)]);
         let what = format!("{seed} norm {p} {pool:?}");
         let zeros = [0, 2, 9][random.below(3)];

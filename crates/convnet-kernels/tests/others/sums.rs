@@ -9,7 +9,7 @@ use crate::runs::{EPSILON, Exact, Runs, assert_close, numbers, random_cases, row
 #[test]
 fn one_number_from_many_is_its_definition() {
     let runs = Runs::new();
-    random_cases(30, |seed, random| {
+    random_cases(60, |seed, random| {
         let [rows, channels] = rows_and_channels(random);
         let length = rows * channels - random.below(2);
         // Few different values, so that the largest is there several times.
@@ -44,7 +44,7 @@ fn one_number_from_many_is_its_definition() {
 #[test]
 fn the_sums_of_columns_are_added_to_what_was_there() {
     let runs = Runs::new();
-    random_cases(30, |seed, random| {
+    random_cases(60, |seed, random| {
         let [rows, columns] = rows_and_channels(random);
         let (x, before) = (numbers(random, rows * columns, -1.0, 1.0), numbers(random, columns, -1.0, 1.0));
         let what = format!("{seed} column sums of {rows}x{columns}");
@@ -64,7 +64,7 @@ fn the_sums_of_columns_are_added_to_what_was_there() {
 #[test]
 fn a_factor_for_each_channel_is_its_formula_in_both_directions() {
     let runs = Runs::new();
-    random_cases(30, |seed, random| {
+    random_cases(60, |seed, random| {
         let [rows, channels] = rows_and_channels(random);
         let [x, dy] = std::array::from_fn(|_| numbers(random, rows * channels, -1.0, 1.0));
         let [weight, before] = std::array::from_fn(|_| numbers(random, channels, -1.0, 1.0));

@@ -7,7 +7,7 @@ use crate::runs::{EPSILON, Exact, Runs, assert_close, numbers, random_cases, row
 #[test]
 fn every_update_is_its_formula_with_the_same_bits_everywhere() {
     let runs = Runs::new();
-    random_cases(20, |seed, random| {
+    random_cases(50, |seed, random| {
         let [rows, channels] = rows_and_channels(random);
         let length = rows * channels - random.below(2);
         let what = format!("{seed} update of {length}");
