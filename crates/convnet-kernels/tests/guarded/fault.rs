@@ -19,9 +19,19 @@ struct Note {
 static NOTES: [Note; TESTS] = [const { Note { length: AtomicUsize::new(0), text: [const { AtomicU8::new(0) }; LENGTH] } }; TESTS];
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
+/// Which note is a thread's. Its end wipes the note out.
+struct Own(Cell<Option<usize>>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(own) = self.0.get() {
+            NOTES[own].length.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 thread_local! {
-    /// Which note is this thread's.
-    static OWN: Cell<Option<usize>> = const { Cell::new(None) };
+    static OWN: Own = const { Own(Cell::new(None)) };
 }
 
 impl Note {
@@ -33,11 +43,14 @@ impl Note {
 
 /// Notes the case that this thread begins.
 pub fn begin(case: &str) {
-    let own = OWN.get().unwrap_or_else(|| {
-        handler::install();
-        TAKEN.fetch_add(1, Ordering::Relaxed).min(TESTS - 1)
+    let own = OWN.with(|own| {
+        let place = own.0.get().unwrap_or_else(|| {
+            handler::install();
+            TAKEN.fetch_add(1, Ordering::Relaxed) % TESTS
+        });
+        own.0.set(Some(place));
+        place
     });
-    OWN.set(Some(own));
     let note = &NOTES[own];
     for (place, byte) in note.text.iter().zip(case.bytes()) {
         place.store(byte, Ordering::Relaxed);
@@ -47,7 +60,7 @@ pub fn begin(case: &str) {
 
 /// The case that this thread is at.
 pub fn in_hand() -> String {
-    let (text, length) = OWN.get().map_or(([0; LENGTH], 0), |own| NOTES[own].read());
+    let (text, length) = OWN.with(|own| own.0.get()).map_or(([0; LENGTH], 0), |own| NOTES[own].read());
     String::from_utf8_lossy(&text[..length]).into_owned()
 }
 
