@@ -1,7 +1,8 @@
 //! Who does the work: a persistent pool that runs numbered pieces.
 //!
 //! [`Threads::run`] calls `work(piece)` once for each piece. *Which* thread runs a piece is decided as threads become
-//! free; *what* a piece is must depend on the problem alone. A routine that gives each piece its own output, or adds
+//! free: each begins with its own share, neighbouring pieces, so that jobs on the same data find it in the caches of the
+//! same processor, and helps the others when it has done. *What* a piece is must depend on the problem alone. A routine that gives each piece its own output, or adds
 //! partial results in the order of the pieces, therefore computes the same bits with any number of threads.
 
 use std::any::Any;
@@ -91,8 +92,8 @@ impl State {
 /// What the caller and its workers share.
 struct Shared {
     state: Apart<State>,
-    /// The next piece of the job that nobody has taken.
-    next: Apart<AtomicUsize>,
+    /// For each thread, the next piece of its share that nobody has taken.
+    next: Vec<Apart<AtomicUsize>>,
     /// The closure of the job, with its lifetime erased, and the number of pieces.
     job: UnsafeCell<Option<(*const Work<'static>, usize)>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -110,19 +111,30 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Shared {
-    /// Takes pieces until none is left. A panic stops the handing out and is kept for the caller.
-    fn take_part(&self, work: &Work<'_>, pieces: usize) {
+    /// Where the share of this thread begins.
+    fn share(&self, thread: usize, pieces: usize) -> usize {
+        let (each, more) = (pieces / self.next.len(), pieces % self.next.len());
+        thread * each + thread.min(more)
+    }
+
+    /// Takes pieces until none is left: those of this thread's share, then those of the others. A panic stops the handing
+    /// out and is kept for the caller.
+    fn take_part(&self, thread: usize, work: &Work<'_>, pieces: usize) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let piece = self.next.0.fetch_add(1, Ordering::Relaxed);
-                if piece >= pieces {
-                    break;
+            for other in 0..self.next.len() {
+                let owner = (thread + other) % self.next.len();
+                let end = self.share(owner + 1, pieces);
+                loop {
+                    let piece = self.next[owner].0.fetch_add(1, Ordering::Relaxed);
+                    if piece >= end {
+                        break;
+                    }
+                    work(piece);
                 }
-                work(piece);
             }
         }));
         if let Err(panic) = outcome {
-            self.next.0.store(pieces, Ordering::Relaxed);
+            self.next.iter().for_each(|next| next.0.store(pieces, Ordering::Relaxed));
             lock(&self.panic).get_or_insert(panic);
         }
     }
@@ -160,8 +172,8 @@ impl Shared {
     }
 }
 
-/// The life of a worker: wait for a job, take part in it, let go of it.
-fn serve(shared: &Shared) {
+/// The life of a worker, the thread of this number: wait for a job, take part in it, let go of it.
+fn serve(shared: &Shared, thread: usize) {
     INSIDE.set(true);
     let mut seen = 0;
     loop {
@@ -176,7 +188,7 @@ fn serve(shared: &Shared) {
         // has left.
         if let Some((work, pieces)) = unsafe { *shared.job.get() } {
             // SAFETY: as above.
-            shared.take_part(unsafe { &*work }, pieces);
+            shared.take_part(thread, unsafe { &*work }, pieces);
         }
         state.leave();
     }
@@ -217,9 +229,10 @@ impl Threads {
 
     /// A pool in which `count` threads work: the caller of [`run`](Self::run) and `count − 1` others. Zero counts as one.
     pub fn new(count: usize) -> Self {
+        let count = count.clamp(1, Self::MOST);
         let shared = Arc::new(Shared {
             state: Apart(State(AtomicU64::new(0))),
-            next: Apart(AtomicUsize::new(0)),
+            next: (0..count).map(|_| Apart(AtomicUsize::new(0))).collect(),
             job: UnsafeCell::new(None),
             panic: Mutex::new(None),
             sleepers: AtomicUsize::new(0),
@@ -227,10 +240,10 @@ impl Threads {
             awake: Condvar::new(),
             spin_rounds: if count <= Self::available() { SPIN_ROUNDS } else { CROWDED_SPIN_ROUNDS },
         });
-        let workers = (1..count.min(Self::MOST))
+        let workers = (1..count)
             .map_while(|index| {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new().name(format!("convnet-{index}")).spawn(move || serve(&shared)).ok()
+                std::thread::Builder::new().name(format!("convnet-{index}")).spawn(move || serve(&shared, index)).ok()
             })
             .collect();
         Self { pool: Arc::new(Pool { shared, workers, turn: Mutex::new(()) }) }
@@ -260,13 +273,15 @@ impl Threads {
         let erased: *const Work<'static> = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
         let shared = &*self.pool.shared;
         let turn = lock(&self.pool.turn);
-        shared.next.0.store(0, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.0.store(shared.share(thread, pieces), Ordering::Relaxed);
+        }
         // SAFETY: the job is closed and nobody is inside, since the caller before waited for that; `turn` keeps others out.
         unsafe { *shared.job.get() = Some((erased, pieces)) };
         shared.state.0.open();
         shared.wake(pieces - 1);
         INSIDE.set(true);
-        shared.take_part(work, pieces);
+        shared.take_part(0, work, pieces);
         INSIDE.set(false);
         shared.state.0.close();
         let panic = lock(&shared.panic).take();

@@ -29,8 +29,10 @@ pub(crate) struct Tile {
     pub taps: usize,
     /// Channels that each tap reads.
     pub channels: usize,
-    /// How far behind each number lies the one that the next tile will read, which is asked for in time; or zero.
-    pub ahead: usize,
+    /// What the next tile will read of the only tap, which is asked for in time; or null.
+    pub ahead: *const f32,
+    /// From one of its pixels to the next.
+    pub ahead_step: usize,
     /// Whether the outputs are likely to be in no cache, so that it pays to ask for their lines before the sums are ready.
     pub outputs_afar: bool,
     /// The packed weights: 2·LANES numbers for each channel.
@@ -79,12 +81,13 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
             let mut weights = t.weights.add(*t.tap_weights.add(tap));
             let mut c = 0;
             while c < t.channels {
-                if t.ahead > 0 {
+                let mut end = t.channels;
+                if !t.ahead.is_null() {
                     for p in 0..P {
-                        V::prefetch(from[p].wrapping_add(c + t.ahead));
+                        V::prefetch(t.ahead.wrapping_add(p * t.ahead_step + c));
                     }
+                    end = end.min(c + LINE);
                 }
-                let end = if t.ahead > 0 { t.channels.min(c + LINE) } else { t.channels };
                 while c < end {
                     let mut w = [V::zero(); N];
                     for v in 0..N {
@@ -193,8 +196,12 @@ pub(crate) struct Outer {
     pub x_step: usize,
     /// From one pixel to the next in dy.
     pub dy_step: usize,
-    /// How far behind the number of the next pixel lies one that will be read before long, and is asked for; or zero.
-    pub ahead: usize,
+    /// How far behind the number of the next pixel lie others that will be read before long, and are asked for; or zeros.
+    pub ahead: [usize; 2],
+    /// What a later call will read, of which each pixel asks for a line; or null.
+    pub later: *const f32,
+    /// From one of these lines to the next.
+    pub later_step: usize,
     /// Filters that the last vector really has.
     pub lanes: usize,
     /// P rows of 2·LANES sums.
@@ -249,6 +256,7 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
         for p in 0..P {
             places[p] = if GATHER { *t.places.add(p) } else { p };
         }
+        let mut later = t.later;
         for row in 0..t.row_count {
             let [x, dy] = *t.rows.add(row);
             let (mut x, mut dy) = (t.x.add(x), t.dy.add(dy));
@@ -266,8 +274,14 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
                 // The last step would leave the buffer.
                 x = x.wrapping_add(t.x_step);
                 dy = dy.wrapping_add(t.dy_step);
-                if t.ahead > 0 {
-                    V::prefetch_early(x.wrapping_add(t.ahead));
+                for ahead in t.ahead {
+                    if ahead > 0 {
+                        V::prefetch_early(x.wrapping_add(ahead));
+                    }
+                }
+                if !later.is_null() {
+                    V::prefetch_early(later);
+                    later = later.wrapping_add(t.later_step);
                 }
             }
         }

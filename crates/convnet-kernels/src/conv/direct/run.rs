@@ -22,13 +22,17 @@ const DEPTH: usize = 768;
 /// Numbers between copied pixels: not a multiple of what a cache set repeats after.
 const COPY_STEP: usize = DEPTH + 16;
 /// Pixels at this distance, or a multiple of it, share a set of a usual first-level cache, which has room for eight.
-const CONFLICT_BYTES: usize = 4096;
+const CACHE_WAY_BYTES: usize = 4096;
+/// Pixels that may share a set without displacing each other, beside all else that is read.
+const MAX_PIXELS_OF_SET: usize = 8;
 /// Numbers of a cache line.
 const LINE: usize = 16;
 /// Numbers of an output that no second-level cache holds.
 const AFAR_NUMBERS: usize = 1 << 18;
 /// Bytes of packed weights that a piece works with at a time: half of a usual second-level cache.
 const WEIGHT_BYTES: usize = 384 << 10;
+/// Bytes of the input of a stretch of pixels: a small part of a usual third-level cache.
+const STRETCH_BYTES: usize = 4 << 20;
 /// Pieces that a large problem is cut into.
 const PIECES: usize = 128;
 /// Multiply-adds that are worth a piece of their own.
@@ -42,8 +46,10 @@ struct Cut {
     panel_groups: usize,
     /// Pixels of a piece.
     pixels: usize,
-    /// Pieces along the pixels.
+    /// Pieces along the pixels of a stretch.
     blocks: usize,
+    /// Stretches of pixels that are done one after the other, so that all panels find their input in a cache.
+    stretches: usize,
     /// Taps and channels of one block of the reduction.
     depth: [usize; 2],
     /// Whether all of it is less work than one piece should be.
@@ -67,11 +73,17 @@ impl Cut {
         let panel_groups = panels.div_ceil(together).max(wanted.div_ceil(tiles).min(panels));
         let blocks = wanted.div_ceil(panel_groups).clamp(1, tiles);
         let pixels_of_piece = tiles.div_ceil(blocks) * kernels.pixels;
+        let blocks = pixels.div_ceil(pixels_of_piece);
+        // Threads begin with neighbouring pieces: each should have its own part of the larger operand.
+        let input_bytes = problem.images.saturating_mul(problem.input.image * 4);
+        let weight_bytes = product([taps, problem.channels, panels * kernels.panel(), 4]);
+        let stretches = if input_bytes < weight_bytes { 1 } else { input_bytes.div_ceil(STRETCH_BYTES).next_multiple_of(2).min(blocks) };
         Self {
             panels,
             panel_groups,
             pixels: pixels_of_piece,
-            blocks: pixels.div_ceil(pixels_of_piece),
+            blocks: blocks.div_ceil(stretches),
+            stretches,
             depth: [block_taps, channels],
             small: product([macs, problem.groups, phases]) < PIECE_MACS,
         }
@@ -104,10 +116,12 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
     let streamed = one_block && stream::is_large(y) && output.col.is_multiple_of(LINE) && problem.filters.is_multiple_of(LINE);
     let y = Target::new(y);
     let phases: usize = problem.h.phases() * problem.w.phases();
-    let pieces = phases * problem.groups * cut.panel_groups * cut.blocks;
+    let pieces = phases * problem.groups * cut.stretches * cut.panel_groups * cut.blocks;
     let work = |piece: usize| {
         let (rest, block) = (piece / cut.blocks, piece % cut.blocks);
         let (rest, panel_group) = (rest / cut.panel_groups, rest % cut.panel_groups);
+        let (rest, stretch) = (rest / cut.stretches, rest % cut.stretches);
+        let block = stretch * cut.blocks + block;
         let (phase, group) = (rest / problem.groups, rest % problem.groups);
         let phase = [phase / problem.w.phases(), phase % problem.w.phases()];
         let pixels = problem.images * problem.h.outputs(phase[0]) * problem.w.outputs(phase[1]);
@@ -261,10 +275,12 @@ impl<'a, const L: usize> Tiles<'a, L> {
                 let end = from + (tile + 1) * (to - from) / tiles;
                 self.locate(begin, end);
                 self.list(tap_range, first);
-                if (problem.input.col * 4).is_multiple_of(CONFLICT_BYTES) && self.taps == 1 && self.pixels.count > 8 {
+                if self.conflict() {
                     self.copy(channels);
                 }
-                self.multiply(channels, block > 0, last);
+                // More taps than one mostly find what earlier tiles have read.
+                let ahead = (self.taps == 1 && end < to).then(|| self.input_of(end) + first as isize);
+                self.multiply(channels, ahead, block > 0, last);
             }
         }
     }
@@ -362,26 +378,48 @@ impl<'a, const L: usize> Tiles<'a, L> {
         }
     }
 
-    /// Copies the channels of the one listed tap to where the pixels do not displace each other.
+    /// Where the first tap of this pixel looks.
+    #[inline(always)]
+    fn input_of(&self, pixel: usize) -> isize {
+        let Problem { h, w, input, .. } = self.piece.problem;
+        let (height, width) = (h.outputs(self.piece.phase[0]), w.outputs(self.piece.phase[1]));
+        let (row, col) = (pixel / width, pixel % width);
+        let iy = (row % height * h.step()) as isize + self.rows.offset;
+        let ix = (col * w.step()) as isize + self.cols.offset;
+        (self.piece.group * input.group + row / height * input.image) as isize + iy * input.row as isize + ix * input.col as isize
+    }
+
+    /// Whether so many pixels fall into the same sets of the first-level cache that they would displace each other while
+    /// they are read number by number.
+    #[inline(always)]
+    fn conflict(&self) -> bool {
+        let problem = self.piece.problem;
+        let distance = problem.w.step() * problem.input.col * 4;
+        let sets = CACHE_WAY_BYTES >> distance.trailing_zeros().min(CACHE_WAY_BYTES.trailing_zeros());
+        self.pixels.count > MAX_PIXELS_OF_SET * sets
+    }
+
+    /// Copies the channels of the listed taps to where the pixels do not displace each other.
     #[inline(always)]
     fn copy(&mut self, channels: usize) {
-        for p in 0..self.pixels.count {
-            let copy = self.copies[p * COPY_STEP..p * COPY_STEP + channels].as_mut_ptr().cast::<f32>();
-            // SAFETY: the pointer was listed with `channels` numbers behind it; the copy has room for them.
-            unsafe { std::ptr::copy_nonoverlapping(self.pointers[0][p], copy, channels) };
-            self.pointers[0][p] = copy;
+        for tap in 0..self.taps {
+            for p in 0..self.pixels.count {
+                let first = p * COPY_STEP + tap * channels;
+                let copy = self.copies[first..first + channels].as_mut_ptr().cast::<f32>();
+                // SAFETY: the pointer was listed with `channels` numbers behind it; the copy has room for them.
+                unsafe { std::ptr::copy_nonoverlapping(self.pointers[tap][p], copy, channels) };
+                self.pointers[tap][p] = copy;
+            }
         }
     }
 
     /// Multiplies the listed pixels with all panels of the piece.
     #[inline(always)]
-    fn multiply(&self, channels: usize, accumulate: bool, last: bool) {
+    fn multiply(&self, channels: usize, ahead: Option<isize>, accumulate: bool, last: bool) {
         let Piece { problem, kernels, group, panels, packed, epilogue, streamed, y, .. } = *self.piece;
         let (width, lanes) = (kernels.panel(), kernels.lanes);
         let panel_len = self.rows.range.count * self.cols.range.count * problem.channels * width;
         let all_panels = problem.filters.div_ceil(width);
-        // A single tap reads new pixels in every tile; more taps mostly find what earlier ones have read.
-        let ahead = self.taps == 1 && self.pixels.inner.is_some() && problem.w.step() == 1;
         for panel in panels[0]..panels[1] {
             let start = (group * all_panels + panel) * panel_len;
             let filters = width.min(problem.filters - panel * width);
@@ -397,7 +435,8 @@ impl<'a, const L: usize> Tiles<'a, L> {
                 tap_weights: self.tap_weights.as_ptr(),
                 taps: self.taps,
                 channels,
-                ahead: if ahead && panel == panels[0] { self.pixels.count * problem.input.col } else { 0 },
+                ahead: ahead.filter(|_| panel == panels[0]).map_or(std::ptr::null(), |ahead| self.piece.x.as_ptr().wrapping_offset(ahead)),
+                ahead_step: problem.w.step() * problem.input.col,
                 outputs_afar: self.afar && !accumulate,
                 weights: packed[start..start + panel_len].as_ptr(),
                 outputs: self.pixels.output.as_ptr(),

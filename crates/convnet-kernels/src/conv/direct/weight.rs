@@ -30,8 +30,10 @@ const PIECE_MACS: usize = 1 << 18;
 const MAX_PLACES: usize = 14;
 /// Numbers of an input that no second-level cache holds.
 const AFAR_NUMBERS: usize = 1 << 18;
-/// Pixels by which the numbers of such an input are asked for in advance.
+/// Pixels by which the numbers of such an input are asked for in advance, while no earlier chunk has done so.
 const AHEAD_PIXELS: usize = 16;
+/// Numbers of a cache line.
+const LINE: usize = 16;
 /// Tiles of one chunk from which on copying its output gradients pays.
 const COPY_TILES: usize = 4;
 
@@ -115,6 +117,16 @@ impl Plan {
         Self { walk, units, unit_pixels, chunk, ranges, panels, tap_blocks, channel_blocks, sums_len, small }
     }
 
+    /// Numbers of the input between pixels that are so many units apart.
+    fn distance(&self, shape: &ConvShape, units: usize) -> usize {
+        let row = shape.window().h.stride * shape.c();
+        match self.walk {
+            Walk::Rows => units * row * shape.w(),
+            Walk::Flat(step) => units * step,
+            Walk::AllTaps([_, width]) => units * row * width,
+        }
+    }
+
     /// Numbers of working memory for the partial sums.
     pub fn scratch_len(&self) -> usize {
         if self.ranges == 1 { 0 } else { self.ranges * self.sums_len }
@@ -190,8 +202,32 @@ struct Chunk {
     dy_step: usize,
     /// The sums of the piece.
     sums: *mut f32,
-    /// Whether the sums hold something already.
-    accumulate: bool,
+    /// Whether this is the first chunk, whose sums hold nothing and whose numbers nobody has asked for.
+    first: bool,
+    /// The output gradients of this panel in the next chunk, if they have to be asked for; or null.
+    next_dy: *const f32,
+    /// From a number of the input to that of the next chunk, if these have to be asked for; or zero.
+    next_x: usize,
+}
+
+/// Some rows of the sums, and the pixels that are added to them.
+struct Tile<'a> {
+    /// Which of the tiles of its chunk this is.
+    number: usize,
+    /// The rows of the sums.
+    numbers: Range<usize>,
+    /// Whether no earlier tile of the chunk has read near its numbers of the input.
+    fresh: bool,
+    /// Where the numbers of a pixel are, if they do not follow each other.
+    places: Option<&'a [usize]>,
+    /// Where the first pixel of a row is in the input and in the output gradients of the chunk.
+    start: [usize; 2],
+    /// Where each row is, from there.
+    rows: &'a [[usize; 2]],
+    /// Pixels of a row.
+    cols: usize,
+    /// From one pixel to the next in the input.
+    x_step: usize,
 }
 
 impl Piece<'_> {
@@ -213,12 +249,15 @@ impl Piece<'_> {
             if copied {
                 self.copy(dy, &mut copies[..pixels * width]);
             }
+            let next = to < units.end;
             let chunk = Chunk {
                 units: from..to,
                 dy: if copied { copies.as_ptr().cast() } else { dy.as_ptr() },
                 dy_step: if copied { width } else { shape.k() },
                 sums: sums.as_mut_ptr().cast(),
-                accumulate: chunk > 0,
+                first: chunk == 0,
+                next_dy: if next && self.dy.len() > AFAR_NUMBERS { dy.as_ptr().wrapping_add(pixels * shape.k()) } else { std::ptr::null() },
+                next_x: if next && self.x.len() > AFAR_NUMBERS { plan.distance(shape, to - from) } else { 0 },
             };
             match plan.walk {
                 Walk::Rows => self.rows(&chunk),
@@ -320,60 +359,79 @@ impl Piece<'_> {
         let row_numbers = window.w.size * shape.c();
         let numbers = window.h.size * row_numbers;
         let tiles = numbers.div_ceil(self.kernels.pixels);
-        for tile in 0..tiles {
-            let tile = tile * numbers / tiles..(tile + 1) * numbers / tiles;
+        for number in 0..tiles {
+            let tile = number * numbers / tiles..(number + 1) * numbers / tiles;
             let mut places = [0; MAX_PLACES];
-            for (place, number) in places.iter_mut().zip(tile.clone()) {
-                *place = number / row_numbers * window.h.dilation * width * shape.c() + number % row_numbers;
+            for (place, at) in places.iter_mut().zip(tile.clone()) {
+                *place = at / row_numbers * window.h.dilation * width * shape.c() + at % row_numbers;
             }
-            let places = Some(&places[..tile.len()]);
-            self.call(chunk, tile, places, [0, 0], &list[..chunk.units.len()], shape.ow(), window.w.stride * shape.c());
+            self.call(
+                chunk,
+                &Tile {
+                    number,
+                    numbers: tile.clone(),
+                    fresh: number == 0,
+                    places: Some(&places[..tile.len()]),
+                    start: [0, 0],
+                    rows: &list[..chunk.units.len()],
+                    cols: shape.ow(),
+                    x_step: window.w.stride * shape.c(),
+                },
+            );
         }
     }
 
     /// One tap with all channels of the piece, in tiles.
     fn channels(&self, chunk: &Chunk, tap: usize, start: [usize; 2], rows: &[[usize; 2]], cols: usize, x_step: usize) {
         let channels = self.channels.len();
-        let (before, first_sum) = (self.group * self.shape.group_channels() + self.channels.start, (tap - self.taps.start) * channels);
+        let tap = tap - self.taps.start;
+        let (before, first_sum) = (self.group * self.shape.group_channels() + self.channels.start, tap * channels);
         let tiles = channels.div_ceil(self.kernels.pixels);
         for tile in 0..tiles {
             let (first, last) = (tile * channels / tiles, (tile + 1) * channels / tiles);
-            self.call(chunk, first_sum + first..first_sum + last, None, [start[0] + before + first, start[1]], rows, cols, x_step);
+            self.call(
+                chunk,
+                &Tile {
+                    number: tap * tiles + tile,
+                    numbers: first_sum + first..first_sum + last,
+                    fresh: tap == 0,
+                    places: None,
+                    start: [start[0] + before + first, start[1]],
+                    rows,
+                    cols,
+                    x_step,
+                },
+            );
         }
     }
 
     /// Adds the products of some pixels to some rows of the sums.
-    #[allow(clippy::too_many_arguments)]
-    fn call(
-        &self,
-        chunk: &Chunk,
-        numbers: Range<usize>,
-        places: Option<&[usize]>,
-        start: [usize; 2],
-        rows: &[[usize; 2]],
-        cols: usize,
-        x_step: usize,
-    ) {
+    fn call(&self, chunk: &Chunk, tile: &Tile) {
         let (shape, width, lanes) = (self.shape, self.kernels.panel(), self.kernels.lanes);
         let filters = width.min(shape.group_filters() - self.panel * width);
         let vectors = filters.div_ceil(lanes);
+        let near = if chunk.first && self.x.len() > AFAR_NUMBERS { AHEAD_PIXELS * tile.x_step } else { 0 };
+        // The first tiles ask for one line each of every pixel's output gradients.
+        let line = tile.number * LINE;
         let outer = Outer {
-            x: self.x[start[0]..].as_ptr(),
-            places: places.map_or(std::ptr::null(), <[usize]>::as_ptr),
-            dy: chunk.dy.wrapping_add(start[1]),
-            rows: rows.as_ptr(),
-            row_count: rows.len(),
-            cols,
-            x_step,
+            x: self.x[tile.start[0]..].as_ptr(),
+            places: tile.places.map_or(std::ptr::null(), <[usize]>::as_ptr),
+            dy: chunk.dy.wrapping_add(tile.start[1]),
+            rows: tile.rows.as_ptr(),
+            row_count: tile.rows.len(),
+            cols: tile.cols,
+            x_step: tile.x_step,
             dy_step: chunk.dy_step,
-            ahead: if self.x.len() > AFAR_NUMBERS { AHEAD_PIXELS * x_step } else { 0 },
+            ahead: if tile.fresh { [near, chunk.next_x] } else { [0; 2] },
+            later: if line < filters && !chunk.next_dy.is_null() { chunk.next_dy.wrapping_add(line) } else { std::ptr::null() },
+            later_step: shape.k(),
             lanes: filters - (vectors - 1) * lanes,
-            sums: chunk.sums.wrapping_add(numbers.start * width),
-            accumulate: chunk.accumulate,
+            sums: chunk.sums.wrapping_add(tile.numbers.start * width),
+            accumulate: !chunk.first,
         };
         // SAFETY: `kernels` was chosen by the token of its instructions. The lengths of x and dy were checked in `Plan::run`;
         // the rows and columns are those whose tap lies inside the image, by the formulas of `window`, and inside the
         // chunk. The sums have room for the taps and channels of the piece, as `Plan::new` saw to.
-        unsafe { self.kernels.outer(numbers.len(), vectors, places.is_some())(&outer) }
+        unsafe { self.kernels.outer(tile.numbers.len(), vectors, tile.places.is_some())(&outer) }
     }
 }
