@@ -3,7 +3,7 @@
 //! Prints GFLOP/s and the per cent of the peak measured in the same run, for each pass and for 1 and 2 threads: the
 //! median and the best of the rounds. Without arguments a standard list is run. `CONVNET_ISA` pins the instruction set;
 //! `--portion SECONDS` sets the time for each measurement, `--pass NAME` picks one pass, `--threads N` one count,
-//! `--algorithm NAME` one algorithm.
+//! `--algorithm NAME` one algorithm; `--pack` times the packing of the weights instead.
 
 use std::time::Instant;
 
@@ -57,7 +57,7 @@ fn lined(numbers: &mut [f32], count: usize) -> &mut [f32] {
     &mut numbers[first..first + count]
 }
 
-fn bench(machine: &Machine, algorithm: &Algorithm<f32>, shape: &ConvShape, pass: Pass, portion: f64) -> (f64, f64) {
+fn bench(machine: &Machine, algorithm: &Algorithm<f32>, shape: &ConvShape, pass: Pass, portion: f64, pack: bool) -> (f64, f64) {
     let numbers = |length: usize| {
         let mut numbers = zeros::<f32>(length).expect("the memory for a problem");
         numbers.iter_mut().enumerate().for_each(|(place, number)| *number = (place % 17) as f32 / 8.0 - 1.0);
@@ -67,6 +67,9 @@ fn bench(machine: &Machine, algorithm: &Algorithm<f32>, shape: &ConvShape, pass:
     let mut packed = numbers((algorithm.packed_len)(shape, machine.isa, pass));
     let mut scratch = numbers((algorithm.scratch_len)(shape, machine.isa, pass));
     (algorithm.pack)(machine, shape, pass, &w, &mut packed);
+    if pack {
+        return time(portion, || (algorithm.pack)(machine, shape, pass, &w, &mut packed));
+    }
     match pass {
         Pass::Forward => {
             let mut y = numbers(shape.output_len() + LINE);
@@ -88,12 +91,14 @@ fn bench(machine: &Machine, algorithm: &Algorithm<f32>, shape: &ConvShape, pass:
 fn main() -> Result<(), String> {
     let isa = Isa::from_environment()?;
     let (mut portion, mut passes, mut counts, mut problems) = (0.15, Pass::ALL.to_vec(), vec![1, 2], Vec::new());
+    let mut pack = false;
     let mut only: Option<&Algorithm<f32>> = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
         match argument.as_str() {
             "--portion" => portion = value()?.parse().map_err(|error| format!("--portion: {error}"))?,
+            "--pack" => pack = true,
             "--threads" => counts = vec![value()?.parse().map_err(|error| format!("--threads: {error}"))?],
             "--algorithm" => {
                 let name = value()?;
@@ -120,8 +125,12 @@ fn main() -> Result<(), String> {
         for &pass in &passes {
             let algorithm = only.unwrap_or_else(|| choose::<f32>(&shape, machines[0].means(), pass));
             print!("  {:16} {:12}", pass.name(), algorithm.name);
+            if let Err(reason) = (algorithm.accepts)(&shape, isa) {
+                println!("  {reason}");
+                continue;
+            }
             for (machine, peak) in machines.iter().zip(&peaks) {
-                let (median, best) = bench(machine, algorithm, &shape, pass, portion);
+                let (median, best) = bench(machine, algorithm, &shape, pass, portion, pack);
                 let flops = 2.0 * shape.macs() as f64;
                 let speed = |seconds: f64| format!("{:6.1} ({:3.0} %)", flops / seconds / 1e9, 100.0 * flops / seconds / peak);
                 print!("  {} threads: median {} best {} {:9.1} µs", machine.threads.count(), speed(median), speed(best), median * 1e6);

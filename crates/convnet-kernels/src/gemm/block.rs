@@ -60,6 +60,17 @@ impl Block {
             }
             return;
         }
+        if self.filter_step < self.channel_step {
+            // The filters of a channel are near each other.
+            for channel in 0..self.channels {
+                for tap in 0..self.taps {
+                    let weights = weights[self.first + channel * self.channel_step + tap..].iter().step_by(self.filter_step);
+                    let packed = packed[tap * self.tap_step + channel * self.panel..].iter_mut().take(self.lanes);
+                    packed.zip(weights).for_each(|(packed, weight)| *packed = *weight);
+                }
+            }
+            return;
+        }
         let (weights, packed) = (weights.as_ptr(), packed.as_mut_ptr());
         let square = |places: [usize; 4], from: usize| {
             // SAFETY: the last place of both was checked; a square has four filters and four weights that follow each other.

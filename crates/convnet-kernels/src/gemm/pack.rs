@@ -73,8 +73,7 @@ impl WeightOrder {
                 packed.fill(0.0);
             }
             if !self.has_all_taps() {
-                self.each(group, first, lanes, |place, lane, weight| packed[place * panel + lane] = weights[weight]);
-                return;
+                return self.pack_some_taps(panel, group, first, lanes, weights, packed);
             }
             let taps = self.rows.count * self.cols.count;
             for from in (0..self.channels).step_by(BLOCK) {
@@ -143,25 +142,22 @@ impl WeightOrder {
 
     /// Whether all taps of the kernel take part, in their order.
     fn has_all_taps(&self) -> bool {
-        self.rows.first + self.cols.first == 0 && self.rows.step == 1 && self.cols.step == 1 && self.cols.count == self.row_step
+        let in_order = |taps: &TapRange| taps.first == 0 && (taps.step == 1 || taps.count == 1);
+        in_order(&self.rows) && in_order(&self.cols) && self.cols.count == self.row_step
     }
 
-    /// Calls `visit(place, lane, weight)` for every weight of these lanes of one panel.
-    #[inline(always)]
-    fn each(&self, group: usize, first: usize, lanes: usize, mut visit: impl FnMut(usize, usize, usize)) {
+    /// Writes one panel, whose taps are some of the kernel. The weights of a channel are near each other, since only the
+    /// gradient of the input leaves taps out: they are read channel by channel.
+    fn pack_some_taps(&self, panel: usize, group: usize, first: usize, lanes: usize, weights: &[f32], packed: &mut [f32]) {
         let start = group * self.group_step + first * self.filter_step;
-        for block in (0..self.channels).step_by(BLOCK) {
-            for lane in 0..lanes {
-                for channel in block..(block + BLOCK).min(self.channels) {
-                    let weight = start + lane * self.filter_step + channel * self.channel_step;
-                    let mut place = channel;
-                    for row in 0..self.rows.count {
-                        let tap = weight + (self.rows.first + row * self.rows.step) * self.row_step + self.cols.first;
-                        for col in 0..self.cols.count {
-                            visit(place, lane, tap + col * self.cols.step);
-                            place += self.channels;
-                        }
-                    }
+        for channel in 0..self.channels {
+            let mut place = channel * panel;
+            for row in 0..self.rows.count {
+                let taps = (self.rows.first + row * self.rows.step) * self.row_step + self.cols.first;
+                for col in 0..self.cols.count {
+                    let weights = weights[start + channel * self.channel_step + taps + col * self.cols.step..].iter().step_by(self.filter_step);
+                    packed[place..place + lanes].iter_mut().zip(weights).for_each(|(packed, weight)| *packed = *weight);
+                    place += self.channels * panel;
                 }
             }
         }

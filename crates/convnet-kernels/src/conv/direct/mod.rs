@@ -37,6 +37,10 @@ fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
 /// Vector multiply-adds that are left to do when the loop around them is counted in, per multiply-add of the definition.
 const OVERHEAD: f64 = 1.15;
 
+/// Packing a vector of weights, in units of a vector's multiply-add.
+const PACK_PRICE: f64 = 30.0;
+
+/// The gradient of the input is only wanted for weights that have just changed: packing them is part of it.
 fn cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
     let lanes = Kernels::of(isa).lanes;
     if pass == Pass::BackwardInput && narrow::pays(shape, isa) {
@@ -47,7 +51,9 @@ fn cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
         Pass::Forward | Pass::BackwardWeight => (shape.group_channels(), shape.group_filters()),
     };
     let pixels = (shape.n() * shape.oh() * shape.ow()) as f64;
-    OVERHEAD * pixels * (shape.groups() * summed * spread.div_ceil(lanes)) as f64 * shape.window().taps() as f64
+    let weights = (shape.groups() * summed * spread.div_ceil(lanes) * shape.window().taps()) as f64;
+    let packing = if pass == Pass::BackwardInput { PACK_PRICE } else { 0.0 };
+    (OVERHEAD * pixels + packing) * weights
 }
 
 /// How an image is read.

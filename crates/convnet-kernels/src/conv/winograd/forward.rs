@@ -218,9 +218,13 @@ pub(super) fn pack<T: Transform>(machine: &Machine, shape: &ConvShape, pass: Pas
     let order = problem.weight_order(shape, [0, 0]);
     let product_len = product_step(order.channels, panel);
     machine.threads.chunks_mut(packed, products::<T>() * product_len, |index, packed| {
+        let mut taps = [0.0f32; TAPS * TAPS * WEIGHT_CHANNELS * MAX_PANEL];
         for first in (0..order.channels).step_by(WEIGHT_CHANNELS) {
             let channels = first..(first + WEIGHT_CHANNELS).min(order.channels);
-            let mut taps = [0.0f32; TAPS * TAPS * WEIGHT_CHANNELS * MAX_PANEL];
+            if (index + 1) * panel > order.filters {
+                // The missing filters are zero.
+                taps.fill(0.0);
+            }
             let tap_len = channels.len() * panel;
             order.block(panel, 0, index * panel, 0..TAPS * TAPS, channels, tap_len).pack(weights, &mut taps);
             let last = (TAPS * TAPS - 1) * tap_len;

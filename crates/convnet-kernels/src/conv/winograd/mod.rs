@@ -65,6 +65,9 @@ const fn products<T: Transform>() -> usize {
     T::INPUT * T::INPUT
 }
 
+/// Packing a vector of transformed weights, in units of a vector's multiply-add.
+const PACK_PRICE: f64 = 28.0;
+
 /// What the parts of a pass take, in units of a vector's multiply-add. The figures were fitted to measurements.
 struct Price {
     /// A vector multiply-add of the matrix products.
@@ -75,6 +78,7 @@ struct Price {
     weights: f64,
 }
 
+/// The gradient of the input is only wanted for weights that have just changed: packing them is part of it.
 fn cost<T: Transform>(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
     let vectors = |numbers: usize| numbers.div_ceil(Kernels::of(isa).lanes) as f64;
     let frame = if pass == Pass::BackwardInput { Frame::backward_input(shape) } else { Frame::forward(shape) };
@@ -88,8 +92,9 @@ fn cost<T: Transform>(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
     };
     let per_tile = frame.channels as f64 * vectors(frame.filters) * price.product
         + (vectors(frame.channels) + vectors(frame.filters)) * price.transform;
-    let weights = frame.channels as f64 * vectors(frame.filters) * price.weights;
-    products::<T>() as f64 * (tiles as f64 * per_tile + moves as f64 * weights)
+    let weights = frame.channels as f64 * vectors(frame.filters);
+    let packing = if pass == Pass::BackwardInput { PACK_PRICE } else { 0.0 };
+    products::<T>() as f64 * (tiles as f64 * per_tile + weights * (moves as f64 * price.weights + packing))
 }
 
 fn packed_len<T: Transform>(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {

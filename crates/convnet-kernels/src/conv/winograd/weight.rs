@@ -2,7 +2,9 @@
 //!
 //! For each product of a tile the gradient is a sum of outer products over tiles: transformed input × transformed gradient
 //! of the output. Tiles are taken a block at a time; the sums of all products stay in working memory and are transformed
-//! to taps at the end.
+//! to taps at the end, some channels at a time.
+
+use std::mem::MaybeUninit;
 
 use super::forward::{Frame, product_step, row_step};
 use super::products;
@@ -10,6 +12,7 @@ use super::transform::{OUTSIDE, Rows, Scatter, TAPS, Transform};
 use crate::conv::ConvShape;
 use crate::conv::direct::geometry::Problem;
 use crate::gemm::microkernel::Outer;
+use crate::gemm::pack::WeightOrder;
 use crate::gemm::{Kernels, Target, ZEROS};
 use crate::{Isa, Machine};
 
@@ -19,6 +22,10 @@ const BLOCK_NUMBERS: usize = 1 << 20;
 const LEAST_TILES: usize = 112;
 /// Channels times tiles whose transform is worth a piece of its own.
 const PIECE_NUMBERS: usize = 1 << 10;
+/// Channels whose sums are transformed to taps together, so that these stay in the first-level cache.
+const BLOCK_CHANNELS: usize = 8;
+/// Most filters of a panel.
+const MOST_WIDTH: usize = 32;
 /// Multiply-adds, of the definition, that are worth waking threads for.
 const SMALL_MACS: usize = 1 << 18;
 
@@ -33,8 +40,6 @@ pub(super) struct Cut {
     panels: usize,
     /// Numbers of the sums, `[panel][product][channel][lane]`.
     sums_len: usize,
-    /// Numbers of the gradients of taps, `[panel][tap][channel][lane]`.
-    taps_len: usize,
     products: usize,
     small: bool,
 }
@@ -52,7 +57,6 @@ impl Cut {
             rows,
             panels,
             sums_len: panels * products::<T>() * product_step(frame.channels, panel),
-            taps_len: panels * TAPS * TAPS * frame.channels * panel,
             products: products::<T>(),
             small: frame.macs() < SMALL_MACS,
         }
@@ -63,9 +67,9 @@ impl Cut {
         self.tiles.div_ceil(self.block)
     }
 
-    /// Numbers of working memory. The gradients of taps lie where the transformed blocks were.
+    /// Numbers of working memory.
     pub fn scratch_len(&self) -> usize {
-        self.sums_len + self.taps_len.max(self.products * self.block * (self.rows[0] + self.rows[1]))
+        self.sums_len + self.products * self.block * (self.rows[0] + self.rows[1])
     }
 }
 
@@ -98,22 +102,10 @@ pub(super) fn run<T: Transform>(machine: &Machine, shape: &ConvShape, x: &[f32],
         });
         work.each(cut.products * cut.panels, |piece| work.multiply(piece / cut.panels, piece % cut.panels, tiles.len(), first > 0));
     }
-    let taps = &mut rest[..cut.taps_len];
-    let panel = Kernels::of(machine.isa).panel();
-    let (channels, step) = (frame.channels, product_step(frame.channels, panel));
-    machine.threads.chunks_mut(taps, TAPS * TAPS * channels * panel, |index, taps| {
-        let rows = Rows {
-            from: sums[index * cut.products * step..(index + 1) * cut.products * step].as_ptr(),
-            from_step: step as isize,
-            to: taps.as_mut_ptr(),
-            to_step: channels * panel,
-            count: channels * panel,
-        };
-        // SAFETY: the kernels were chosen by the token of their instructions; this panel has all its products in the sums
-        // and nine taps of room, each `count` numbers, whole vectors.
-        unsafe { (T::kernels(machine.isa).collect_weights)(&rows) };
-    });
-    Problem::forward(shape).weight_order(shape, [0, 0]).unpack_add(&machine.threads, panel, taps, 1, dw);
+    let blocks = frame.channels.div_ceil(BLOCK_CHANNELS);
+    let order = Problem::forward(shape).weight_order(shape, [0, 0]);
+    let dw = Target::new(dw);
+    work.each(cut.panels * blocks, |piece| work.deliver::<T>(&order, piece / blocks, piece % blocks * BLOCK_CHANNELS, dw));
 }
 
 struct Work<'a> {
@@ -163,6 +155,31 @@ impl Work<'_> {
             };
             // SAFETY: as above.
             unsafe { (kernels.gradient)(&scatter) };
+        }
+    }
+
+    /// Transforms the sums of some channels of a panel to taps and adds these to the gradient of the weights.
+    fn deliver<T: Transform>(&self, order: &WeightOrder, panel: usize, first: usize, dw: Target) {
+        let (cut, channels) = (self.cut, BLOCK_CHANNELS.min(self.frame.channels - first));
+        let width = Kernels::of(self.machine.isa).panel();
+        let step = product_step(self.frame.channels, width);
+        let mut taps = [const { MaybeUninit::<f32>::uninit() }; TAPS * TAPS * BLOCK_CHANNELS * MOST_WIDTH];
+        let count = channels * width;
+        let taps = &mut taps[..TAPS * TAPS * count];
+        let rows = Rows {
+            from: self.sums.pointer().wrapping_add(panel * cut.products * step + first * width),
+            from_step: step as isize,
+            to: taps.as_mut_ptr().cast(),
+            to_step: count,
+            count,
+        };
+        let block = order.block(width, 0, panel * width, 0..TAPS * TAPS, first..first + channels, count);
+        // SAFETY: the kernels were chosen by the token of their instructions; this panel has all its products in the sums,
+        // which are whole, and nine taps of room, each `count` numbers, whole vectors. `run` checked the length of the
+        // gradient, in which these filters and channels are this piece's own.
+        unsafe {
+            (T::kernels(self.machine.isa).collect_weights)(&rows);
+            block.add(taps.as_ptr().cast(), taps.len(), dw.pointer());
         }
     }
 
