@@ -287,3 +287,40 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
         }
     }
 }
+
+/// Rows of numbers that lie apart, and where they are copied to.
+///
+/// `from` has `numbers` readable numbers at each of the rows; `to` has room for N·LANES at each.
+pub(crate) struct Rows {
+    /// The first number of the first row.
+    pub from: *const f32,
+    /// From one row to the next.
+    pub from_step: usize,
+    /// How many rows.
+    pub rows: usize,
+    /// Numbers of a row: at most N·LANES.
+    pub numbers: usize,
+    /// Where the first row goes.
+    pub to: *mut f32,
+    /// From one row to the next there.
+    pub to_step: usize,
+}
+
+/// Copies rows of more than (N − 1)·LANES and at most N·LANES numbers, filled up with zeros.
+///
+/// # Safety
+/// The CPU has the instructions of `V`, and the pointers of `r` hold what [`Rows`] says.
+#[inline(always)]
+pub(crate) unsafe fn copy<V: Vector, const N: usize>(r: &Rows) {
+    let end = (N - 1) * V::LANES;
+    for row in 0..r.rows {
+        // SAFETY: by this function's contract.
+        unsafe {
+            let (from, to) = (r.from.add(row * r.from_step), r.to.add(row * r.to_step));
+            for v in 0..N - 1 {
+                V::load(from.add(v * V::LANES)).store(to.add(v * V::LANES));
+            }
+            V::load_first(from.add(end), r.numbers - end).store(to.add(end));
+        }
+    }
+}

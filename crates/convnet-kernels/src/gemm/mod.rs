@@ -6,13 +6,16 @@ pub(crate) mod pack;
 
 use crate::Isa;
 use crate::isa::portable::F32x4;
-use microkernel::{Outer, Tile};
+use microkernel::{Outer, Rows, Tile};
 
 /// A micro-kernel compiled for one instruction set, one number of pixels and one number of vectors.
 pub(crate) type TileKernel = unsafe fn(&Tile);
 
 /// As [`TileKernel`], for sums of outer products.
 pub(crate) type OuterKernel = unsafe fn(&Outer);
+
+/// As [`TileKernel`], for copies of rows.
+pub(crate) type CopyKernel = unsafe fn(&Rows);
 
 /// The micro-kernels of one instruction set.
 pub(crate) struct Kernels {
@@ -24,6 +27,8 @@ pub(crate) struct Kernels {
     tiles: [&'static [TileKernel]; 2],
     /// `outers[gather][vectors − 1][pixels − 1]`
     outers: [[&'static [OuterKernel]; 2]; 2],
+    /// `copies[vectors − 1]`
+    copies: [CopyKernel; 2],
 }
 
 impl Kernels {
@@ -54,6 +59,11 @@ impl Kernels {
     pub fn outer(&self, numbers: usize, vectors: usize, gather: bool) -> OuterKernel {
         self.outers[usize::from(gather)][vectors - 1][numbers - 1]
     }
+
+    /// The kernel that copies rows of that many vectors.
+    pub fn copy(&self, vectors: usize) -> CopyKernel {
+        self.copies[vectors - 1]
+    }
 }
 
 /// Compiles the micro-kernels for one instruction set.
@@ -77,6 +87,14 @@ macro_rules! kernels {
                 // SAFETY: the caller keeps the contract of `outer`; the instructions are this function's features.
                 unsafe { microkernel::outer::<$vector, P, N, GATHER>(t) }
             }
+
+            /// # Safety
+            /// As [`microkernel::copy`].
+            $(#[$attribute])?
+            pub unsafe fn copy<const N: usize>(r: &Rows) {
+                // SAFETY: the caller keeps the contract of `copy`; the instructions are this function's features.
+                unsafe { microkernel::copy::<$vector, N>(r) }
+            }
         }
 
         static $table: Kernels = Kernels {
@@ -87,6 +105,7 @@ macro_rules! kernels {
                 [&[$($module::outer::<$pixels, 1, false>),*], &[$($module::outer::<$pixels, 2, false>),*]],
                 [&[$($module::outer::<$pixels, 1, true>),*], &[$($module::outer::<$pixels, 2, true>),*]],
             ],
+            copies: [$module::copy::<1>, $module::copy::<2>],
         };
     };
 }

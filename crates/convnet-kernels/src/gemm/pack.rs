@@ -155,7 +155,8 @@ impl WeightOrder {
             for row in 0..self.rows.count {
                 let taps = (self.rows.first + row * self.rows.step) * self.row_step + self.cols.first;
                 for col in 0..self.cols.count {
-                    let weights = weights[start + channel * self.channel_step + taps + col * self.cols.step..].iter().step_by(self.filter_step);
+                    let weights =
+                        weights[start + channel * self.channel_step + taps + col * self.cols.step..].iter().step_by(self.filter_step);
                     packed[place..place + lanes].iter_mut().zip(weights).for_each(|(packed, weight)| *packed = *weight);
                     place += self.channels * panel;
                 }

@@ -6,6 +6,7 @@
 
 pub(super) mod geometry;
 mod narrow;
+mod pointwise;
 mod run;
 mod weight;
 
@@ -142,6 +143,7 @@ fn scratch_len(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {
         },
         Pass::BackwardInput if narrow::pays(shape, isa) => narrow::scratch_len(shape),
         Pass::BackwardInput => 0,
+        Pass::BackwardWeight if pointwise::pays(shape, isa) => pointwise::Plan::new(shape, isa).scratch_len(),
         Pass::BackwardWeight => {
             let reading = reading_of_weight(shape, isa);
             let sums = weight::Plan::new(shape, isa, reading.map(|(size, _)| size)).scratch_len();
@@ -200,6 +202,9 @@ fn backward_input(machine: &Machine, shape: &ConvShape, dy: &[f32], packed: &[f3
 }
 
 fn backward_weight(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    if pointwise::pays(shape, machine.isa) {
+        return pointwise::Plan::new(shape, machine.isa).run(machine, shape, x, dy, dw, scratch);
+    }
     let reading = reading_of_weight(shape, machine.isa);
     let plan = weight::Plan::new(shape, machine.isa, reading.map(|(size, _)| size));
     let (sums, rest) = scratch.split_at_mut(plan.scratch_len());

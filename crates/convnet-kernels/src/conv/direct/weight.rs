@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::geometry::Problem;
 use crate::conv::ConvShape;
-use crate::gemm::microkernel::Outer;
+use crate::gemm::microkernel::{Outer, Rows};
 use crate::gemm::{Kernels, Target};
 use crate::{Isa, Machine};
 
@@ -273,17 +273,14 @@ impl Piece<'_> {
 
     /// Copies the output gradients of this panel, pixel by pixel.
     fn copy(&self, dy: &[f32], copies: &mut [MaybeUninit<f32>]) {
-        let width = self.kernels.panel();
-        let filters = width.min(self.shape.group_filters() - self.panel * width);
-        for (copy, dy) in copies.chunks_exact_mut(width).zip(dy.chunks(self.shape.k())) {
-            for (copy, dy) in copy.iter_mut().zip(&dy[..filters]) {
-                copy.write(*dy);
-            }
-            // Whole vectors are read from copies.
-            for copy in &mut copy[filters..] {
-                copy.write(0.0);
-            }
-        }
+        let (width, from_step) = (self.kernels.panel(), self.shape.k());
+        let numbers = width.min(self.shape.group_filters() - self.panel * width);
+        let pixels = copies.len() / width;
+        let dy = &dy[..(pixels - 1) * from_step + numbers];
+        let rows = Rows { from: dy.as_ptr(), from_step, rows: pixels, numbers, to: copies.as_mut_ptr().cast(), to_step: width };
+        // SAFETY: `kernels` was chosen by the token of its instructions; all numbers of the rows are in `dy`, and `copies` has
+        // room for a panel of each pixel.
+        unsafe { self.kernels.copy(numbers.div_ceil(self.kernels.lanes))(&rows) };
     }
 
     /// Adds the sums to the weights, or leaves them as partial sums.

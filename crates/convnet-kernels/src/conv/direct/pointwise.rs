@@ -1,0 +1,334 @@
+//! The gradient of the weights of a 1×1 kernel: a matrix product, summed over pixels, of the input's channels with the
+//! output gradients.
+//!
+//! Each number is used by few others before the next pixel's come, so all depends on where it is read from. A piece of work
+//! has some channels, some panels of filters and a range of the pixels. It takes a chunk of its pixels at a time: the
+//! output gradients of each panel are copied side by side, then each tile of channels meets all panels. Meanwhile what
+//! comes next is asked for, line by line: the next tile, while nobody has asked for it yet, and the next chunk.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::geometry::Problem;
+use crate::conv::ConvShape;
+use crate::gemm::microkernel::{Outer, Rows};
+use crate::gemm::pack::WeightOrder;
+use crate::gemm::{Kernels, Target};
+use crate::{Isa, Machine};
+
+/// Pixels of a chunk at most.
+const CHUNK: usize = 256;
+/// Panels of filters of a piece at most.
+const PANELS: usize = 4;
+/// Filters of a panel at most.
+const MOST_WIDTH: usize = 32;
+/// Sums of a piece: 192 KiB, which stay in the second-level cache beside the chunk and the next one.
+const SUMS: usize = 48 << 10;
+/// Pieces that a large problem is cut into.
+const PIECES: usize = 32;
+/// Pixels of a range at least, so that adding the partial sums costs little.
+const RANGE_PIXELS: usize = 1024;
+/// Tiles of a block, so that copying its output gradients costs little.
+const LEAST_TILES: usize = 4;
+/// Multiply-adds that are worth a piece of their own.
+const PIECE_MACS: usize = 1 << 19;
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+/// Whether this convolution is one of pixels, with at least two panels of filters.
+pub(super) fn pays(shape: &ConvShape, isa: Isa) -> bool {
+    let (h, w) = (shape.window().h, shape.window().w);
+    let is_pixel = [h, w].iter().all(|axis| (axis.size, axis.pad_before, axis.pad_after) == (1, 0, 0));
+    is_pixel && shape.group_filters() > Kernels::of(isa).panel() && Units::of(shape).pixels <= CHUNK
+}
+
+/// What a chunk has a whole number of: pixels, or output rows where a stride keeps the rows of the input apart.
+#[derive(Clone, Copy)]
+struct Units {
+    /// Units of all images.
+    count: usize,
+    /// Pixels of a unit.
+    pixels: usize,
+    /// From one unit to the next in the input, within an image.
+    step: usize,
+    /// Whether all units follow each other in the input, as one row.
+    joined: bool,
+}
+
+impl Units {
+    fn of(shape: &ConvShape) -> Self {
+        let (h, w) = (shape.window().h, shape.window().w);
+        if (h.stride, w.stride) == (1, 1) {
+            return Self { count: shape.n() * shape.oh() * shape.ow(), pixels: 1, step: shape.c(), joined: true };
+        }
+        Self { count: shape.n() * shape.oh(), pixels: shape.ow(), step: h.stride * shape.w() * shape.c(), joined: false }
+    }
+}
+
+/// How the work is cut; it depends on the problem and the instruction set alone.
+pub(super) struct Plan {
+    units: Units,
+    /// Ranges of units, each with its own partial sums.
+    ranges: usize,
+    /// Panels of filters in one group.
+    panels: usize,
+    /// Groups of panels.
+    panel_groups: usize,
+    /// Tiles of channels in one group.
+    tiles: usize,
+    /// Blocks of tiles.
+    blocks: usize,
+    /// Numbers of one copy of all sums.
+    sums_len: usize,
+    small: bool,
+}
+
+/// Part number `index` of `count` equal parts of `0..total`.
+fn part(index: usize, count: usize, total: usize) -> Range<usize> {
+    index * total / count..(index + 1) * total / count
+}
+
+impl Plan {
+    pub fn new(shape: &ConvShape, isa: Isa) -> Self {
+        let kernels = Kernels::of(isa);
+        let panel = kernels.panel();
+        let units = Units::of(shape);
+        let pixels = units.count * units.pixels;
+        let (panels, tiles) = (shape.group_filters().div_ceil(panel), shape.group_channels().div_ceil(kernels.pixels));
+        let macs = [pixels, shape.group_channels(), panels * panel, shape.groups()].into_iter().fold(1, usize::saturating_mul);
+        let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
+
+        let mut panel_groups = panels.div_ceil(PANELS);
+        let mut blocks = tiles.div_ceil(SUMS / (panel * panels.min(PANELS)) / kernels.pixels);
+        let ranges = wanted.div_ceil(shape.groups() * panel_groups * blocks).min((pixels / RANGE_PIXELS).clamp(1, units.count));
+        // What the ranges cannot give, fewer panels and then fewer channels have to.
+        let missing = |pieces: usize| wanted.div_ceil(shape.groups() * ranges * pieces);
+        panel_groups = panel_groups.max(missing(blocks).min(panels));
+        blocks = blocks.max(missing(panel_groups).min(tiles.div_ceil(LEAST_TILES)));
+        let sums_len = Problem::forward(shape).weight_order(shape, [0, 0]).packed_len(panel);
+        Self { units, ranges, panels, panel_groups, tiles, blocks, sums_len, small: macs < PIECE_MACS }
+    }
+
+    /// Numbers of working memory for the partial sums.
+    pub fn scratch_len(&self) -> usize {
+        if self.ranges == 1 { 0 } else { self.ranges * self.sums_len }
+    }
+
+    /// Adds to the gradient of the weights `dw`.
+    ///
+    /// # Panics
+    /// If a slice is shorter than the problem says.
+    pub fn run(&self, machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+        assert!(x.len() == shape.input_len() && dy.len() == shape.output_len(), "image of the wrong length");
+        assert!(dw.len() == shape.weight_len() && scratch.len() >= self.scratch_len(), "gradient or scratch of the wrong length");
+        let kernels = Kernels::of(machine.isa);
+        let order = Problem::forward(shape).weight_order(shape, [0, 0]);
+        let results = if self.ranges == 1 { Target::new(dw) } else { Target::new(scratch) };
+        let work = |piece: usize| {
+            let (rest, block) = (piece / self.blocks, piece % self.blocks);
+            let (rest, panels) = (rest / self.panel_groups, rest % self.panel_groups);
+            let (range, group) = (rest / shape.groups(), rest % shape.groups());
+            let tiles = part(block, self.blocks, self.tiles);
+            let first_channel = |tile: usize| tile * shape.group_channels() / self.tiles;
+            Piece {
+                plan: self,
+                shape,
+                kernels,
+                range,
+                group,
+                panels: part(panels, self.panel_groups, self.panels),
+                channels: first_channel(tiles.start)..first_channel(tiles.end),
+                tiles: tiles.len(),
+                x,
+                dy,
+                results,
+            }
+            .run(&order);
+        };
+        let pieces = self.ranges * shape.groups() * self.panel_groups * self.blocks;
+        if self.small {
+            (0..pieces).for_each(work)
+        } else {
+            machine.threads.run(pieces, work)
+        }
+        if self.ranges > 1 {
+            order.unpack_add(&machine.threads, kernels.panel(), scratch, self.ranges, dw);
+        }
+    }
+}
+
+/// Numbers that a piece writes before it reads them.
+type Room<const LENGTH: usize> = [MaybeUninit<f32>; LENGTH];
+
+fn room<const LENGTH: usize>() -> Room<LENGTH> {
+    [const { MaybeUninit::uninit() }; LENGTH]
+}
+
+/// A range of pixels, some channels and some panels of filters of one group.
+struct Piece<'a> {
+    plan: &'a Plan,
+    shape: &'a ConvShape,
+    kernels: &'static Kernels,
+    range: usize,
+    group: usize,
+    panels: Range<usize>,
+    /// Channels of the group.
+    channels: Range<usize>,
+    /// Tiles that the channels are divided into.
+    tiles: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    /// The gradient of the weights, or the partial sums.
+    results: Target,
+}
+
+/// Some units of a piece.
+struct Chunk {
+    units: Range<usize>,
+    /// Whether it is the first one of the piece: the sums hold nothing yet, and nobody has asked for its numbers.
+    first: bool,
+    /// Where the next one begins.
+    next: Option<usize>,
+}
+
+impl Piece<'_> {
+    fn run(&self, order: &WeightOrder) {
+        let mut sums = room::<SUMS>();
+        let mut gradients = room::<{ PANELS * CHUNK * MOST_WIDTH }>();
+        let (plan, width) = (self.plan, self.kernels.panel());
+        let panel_sums = self.channels.len() * width;
+        assert!(self.panels.len() * panel_sums <= SUMS && self.panels.len() <= PANELS, "more sums than a piece has room for");
+        let units = part(self.range, plan.ranges, plan.units.count);
+        let chunks = units.len().div_ceil(CHUNK / plan.units.pixels);
+        for chunk in 0..chunks {
+            let of_units = |chunk: usize| {
+                let chunk = part(chunk, chunks, units.len());
+                units.start + chunk.start..units.start + chunk.end
+            };
+            let chunk = Chunk { units: of_units(chunk), first: chunk == 0, next: (chunk + 1 < chunks).then(|| of_units(chunk + 1).start) };
+            let pixels = chunk.units.start * plan.units.pixels..chunk.units.end * plan.units.pixels;
+            for (panel, to) in self.panels.clone().zip(gradients.chunks_exact_mut(CHUNK * MOST_WIDTH)) {
+                self.copy_gradients(&pixels, panel, to);
+            }
+            let mut rows = [[0; 2]; CHUNK];
+            let rows = self.rows(&chunk.units, &mut rows);
+            for tile in 0..self.tiles {
+                for panel in 0..self.panels.len() {
+                    let channels = part(tile, self.tiles, self.channels.len());
+                    let gradients = gradients[panel * CHUNK * MOST_WIDTH..].as_ptr().cast();
+                    let sums = sums[panel * panel_sums + channels.start * width..].as_mut_ptr().cast();
+                    self.multiply(&chunk, rows, (tile, channels), panel, gradients, sums);
+                }
+            }
+        }
+        for (index, panel) in self.panels.clone().enumerate() {
+            // SAFETY: the first chunk has written all sums of this panel.
+            let sums = unsafe { std::slice::from_raw_parts(sums[index * panel_sums..].as_ptr().cast::<f32>(), panel_sums) };
+            self.deliver(order, panel, sums);
+        }
+    }
+
+    /// Adds the products of a tile with a panel, whose output gradients were copied and whose sums are given.
+    fn multiply(
+        &self,
+        chunk: &Chunk,
+        rows: &[[usize; 2]],
+        (tile, channels): (usize, Range<usize>),
+        panel: usize,
+        gradients: *const f32,
+        sums: *mut f32,
+    ) {
+        let (shape, lanes, units) = (self.shape, self.kernels.lanes, self.plan.units);
+        let vectors = self.filters(self.panels.start + panel).div_ceil(lanes);
+        // The first panel asks for what it needs soonest; a line asked for is that in which the other tile ends.
+        let next_tile = if chunk.first && panel == 0 && tile + 1 < self.tiles { 2 * self.kernels.pixels - 1 } else { 0 };
+        let next_chunk = match chunk.next {
+            Some(next) if panel == usize::from(chunk.first) => (next - chunk.units.start) * units.step + channels.len() - 1,
+            _ => 0,
+        };
+        let (later, later_step) = self.next_gradients(chunk, tile * self.panels.len() + panel);
+        let outer = Outer {
+            x: self.x.as_ptr().wrapping_add(self.channels.start + channels.start),
+            places: std::ptr::null(),
+            dy: gradients,
+            rows: rows.as_ptr(),
+            row_count: rows.len(),
+            cols: chunk.units.len() * units.pixels / rows.len(),
+            x_step: shape.window().w.stride * shape.c(),
+            dy_step: self.kernels.panel(),
+            ahead: [next_tile, next_chunk],
+            later,
+            later_step,
+            lanes,
+            sums,
+            accumulate: !chunk.first,
+        };
+        // SAFETY: `kernels` was chosen by the token of its instructions. The rows are those of the chunk's units, whose pixels
+        // the input has. The gradients of this panel were copied for all pixels of the chunk, in whole vectors. The
+        // sums have room for all channels of each panel, which was checked; the first chunk writes them, over the whole width.
+        unsafe { self.kernels.outer(channels.len(), vectors, false)(&outer) };
+    }
+
+    /// Where each row of the chunk's pixels begins in the input, and in the copies of its gradients.
+    fn rows<'r>(&self, units: &Range<usize>, rows: &'r mut [[usize; 2]; CHUNK]) -> &'r [[usize; 2]] {
+        let (shape, per_unit) = (self.shape, self.plan.units.pixels);
+        let count = if self.plan.units.joined { 1 } else { units.len() };
+        for (index, row) in rows[..count].iter_mut().enumerate() {
+            let (line, col) = ((units.start + index) * per_unit / shape.ow(), (units.start + index) * per_unit % shape.ow());
+            let line = line / shape.oh() * shape.h() + line % shape.oh() * shape.window().h.stride;
+            let first = (line * shape.w() + col) * shape.c() + self.group * shape.group_channels();
+            *row = [first, index * per_unit * self.kernels.panel()];
+        }
+        &rows[..count]
+    }
+
+    /// Filters of a panel.
+    fn filters(&self, panel: usize) -> usize {
+        let width = self.kernels.panel();
+        width.min(self.shape.group_filters() - panel * width)
+    }
+
+    /// The first filter of a panel at a pixel of the output.
+    fn output(&self, pixel: usize, panel: usize) -> usize {
+        pixel * self.shape.k() + self.group * self.shape.group_filters() + panel * self.kernels.panel()
+    }
+
+    /// Copies the output gradients of a panel.
+    fn copy_gradients(&self, pixels: &Range<usize>, panel: usize, to: &mut [MaybeUninit<f32>]) {
+        let (numbers, width, from_step) = (self.filters(panel), self.kernels.panel(), self.shape.k());
+        let from = &self.dy[self.output(pixels.start, panel)..][..(pixels.len() - 1) * from_step + numbers];
+        let to = &mut to[..pixels.len() * width];
+        let rows = Rows { from: from.as_ptr(), from_step, rows: pixels.len(), numbers, to: to.as_mut_ptr().cast(), to_step: width };
+        // SAFETY: `kernels` was chosen by the token of its instructions; all numbers of the rows are in `from`, and `to` has
+        // room for a panel of each pixel.
+        unsafe { self.kernels.copy(numbers.div_ceil(self.kernels.lanes))(&rows) };
+    }
+
+    /// The line of output gradients that call number `call` of a chunk asks for at the first pixel of the next chunk, and the
+    /// distance to the next pixel's.
+    fn next_gradients(&self, chunk: &Chunk, call: usize) -> (*const f32, usize) {
+        let lines = self.panels.len() * self.kernels.panel() / LINE;
+        match chunk.next {
+            Some(next) if call < lines => {
+                let place = self.output(next * self.plan.units.pixels, self.panels.start) + call * LINE;
+                (self.dy.as_ptr().wrapping_add(place), self.shape.k())
+            }
+            _ => (std::ptr::null(), 0),
+        }
+    }
+
+    /// Adds the sums of a panel to the weights, or leaves them as partial sums.
+    fn deliver(&self, order: &WeightOrder, panel: usize, sums: &[f32]) {
+        let (shape, width) = (self.shape, self.kernels.panel());
+        if self.plan.ranges == 1 {
+            let block = order.block(width, self.group, panel * width, 0..1, self.channels.clone(), sums.len());
+            // SAFETY: `Plan::run` checked the length of the weights; these filters and channels are this piece's own.
+            unsafe { block.add(sums.as_ptr(), sums.len(), self.results.pointer()) };
+            return;
+        }
+        let before = (self.group * self.plan.panels + panel) * shape.group_channels() + self.channels.start;
+        let place = self.range * self.plan.sums_len + before * width;
+        // SAFETY: `Plan::run` checked the length of the scratch; this range of these filters and channels is this piece's own.
+        unsafe { std::slice::from_raw_parts_mut(self.results.pointer().add(place), sums.len()) }.copy_from_slice(sums);
+    }
+}
