@@ -67,7 +67,8 @@ class Session:
         return [self.worker("torch", allocator) for allocator in allocators]
 
     def worker(self, engine, allocator=None):
-        if (engine, allocator) not in self.workers:
+        """The process of a peer, begun anew if it has died."""
+        if (engine, allocator) not in self.workers or not self.workers[engine, allocator].lives():
             worker = Worker(engine, allocator)
             self.raw["machine"].setdefault("versions", {}).update(worker.ask(do="versions"))
             self.workers[engine, allocator] = worker

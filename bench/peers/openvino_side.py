@@ -21,10 +21,12 @@ def prepare(request):
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads), "NUM_STREAMS": "1"}
     compiled = openvino.Core().compile_model(request["onnx"], "CPU", settings)
     images = values(0, tuple(compiled.input(0).shape))
+    shared = openvino.Tensor(images, shared_memory=True)
     infer = compiled.create_infer_request()
-    infer.set_input_tensor(openvino.Tensor(images, shared_memory=True))
+    infer.set_input_tensor(shared)
 
-    def work():
+    # The request does not keep the memory of its input alive.
+    def work(images=images, shared=shared):
         infer.infer()
 
     work()

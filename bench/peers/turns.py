@@ -70,6 +70,9 @@ class LineProcess:
             raise Failed(f"{' '.join(self.command)}: {reason}")
         return json.loads(reply)
 
+    def lives(self):
+        return self.child.poll() is None
+
     def close(self):
         try:
             self.child.stdin.close()
@@ -100,6 +103,9 @@ class Worker:
         if "error" in reply:
             raise Failed(f"{self.name}: {reply['error']} ({request})")
         return reply
+
+    def lives(self):
+        return self.process.lives()
 
     def close(self):
         self.process.close()
@@ -179,7 +185,8 @@ class Variant:
         return self.worker.ask(do="measure", handles=[self.handle], rounds=rounds)[self.handle]
 
     def drop(self):
-        self.worker.ask(do="drop", handles=[self.handle])
+        if self.worker.lives():
+            self.worker.ask(do="drop", handles=[self.handle])
 
 
 class RustPeer:

@@ -7,7 +7,7 @@ use crate::isa::vector::Vector;
 use crate::{Isa, Real};
 
 /// Bytes of a result beyond which most of it would be gone from the caches before it is read again.
-const LARGE: usize = 8 << 20;
+const LARGE: usize = 16 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 

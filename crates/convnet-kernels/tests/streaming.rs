@@ -32,10 +32,10 @@ fn a_large_result_has_the_same_bits_wherever_it_begins() {
     for isa in Isa::available() {
         let machine = Machine::new(isa, 2);
         for text in [
-            "conv n1 c64 190x190 -> 64 w1 s1 p0",
-            "conv n1 c64 190x190 -> 64 w3 s1 p1 g64",
-            "conv n1 c16 380x380 -> 16 w3 s1 p1",
-            "conv n1 c3 380x380 -> 64 w3 s2 p1",
+            "conv n1 c64 264x264 -> 64 w1 s1 p0",
+            "conv n1 c64 264x264 -> 64 w3 s1 p1 g64",
+            "conv n1 c16 528x528 -> 16 w3 s1 p1",
+            "conv n1 c3 528x528 -> 64 w3 s2 p1",
         ] {
             let shape: ConvShape = text.parse().unwrap();
             let fast = &ALGORITHMS[..ALGORITHMS.len() - 1];

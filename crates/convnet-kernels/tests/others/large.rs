@@ -6,8 +6,8 @@ use convnet_kernels::norm::batch;
 use crate::random::Random;
 use crate::runs::{Runs, numbers};
 
-/// Numbers in 8 megabytes.
-const LARGE: usize = 2 << 20;
+/// Numbers in 16 megabytes.
+const LARGE: usize = 4 << 20;
 
 #[test]
 fn simple_functions_of_many_megabytes_are_exact() {

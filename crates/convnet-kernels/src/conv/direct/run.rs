@@ -185,6 +185,10 @@ struct Tiles<'a, const L: usize> {
     piece: &'a Piece<'a>,
     rows: AxisTaps,
     cols: AxisTaps,
+    /// Whether no pixel of the image sees a tap in the padding.
+    all_inside: bool,
+    /// Where the neighbours of a pixel are in the input, and in the output.
+    neighbours: [[isize; L]; 2],
     pixels: Pixels<L>,
     pointers: [[*const f32; L]; MAX_TAPS],
     /// Where the weights of each listed tap begin within a panel.
@@ -201,13 +205,18 @@ struct Tiles<'a, const L: usize> {
 /// nothing.
 struct Pixels<const L: usize> {
     count: usize,
-    /// If all are in one row and see all taps inside the image: where the first begins to look. The input positions of
-    /// the single pixels are not written then.
-    inner: Option<isize>,
+    /// Whether all see all taps inside the image. Their rows and columns are not written then.
+    inside: bool,
     row: [isize; L],
     col: [isize; L],
     input: [isize; L],
     output: [usize; L],
+}
+
+/// Multiples of a distance: those of neighbours of one row.
+#[inline(always)]
+fn multiples<const L: usize>(distance: isize) -> [isize; L] {
+    std::array::from_fn(|p| p as isize * distance)
 }
 
 /// A position that is outside of every image, with any tap added to it.
@@ -244,11 +253,15 @@ impl Piece<'_> {
 impl<'a, const L: usize> Tiles<'a, L> {
     #[inline(always)]
     fn new(piece: &'a Piece<'a>) -> Self {
+        let Problem { h, w, input, output, .. } = piece.problem;
+        let (rows, cols) = (h.taps(piece.phase[0]), w.taps(piece.phase[1]));
         Self {
             piece,
-            rows: piece.problem.h.taps(piece.phase[0]),
-            cols: piece.problem.w.taps(piece.phase[1]),
-            pixels: Pixels { count: 0, inner: None, row: [NOWHERE; L], col: [NOWHERE; L], input: [0; L], output: [0; L] },
+            rows,
+            cols,
+            all_inside: rows.all_inside(h, 0, h.outputs(piece.phase[0])) && cols.all_inside(w, 0, w.outputs(piece.phase[1])),
+            neighbours: [multiples((w.step() * input.col) as isize), multiples((w.output_step() * output.col) as isize)],
+            pixels: Pixels { count: 0, inside: false, row: [NOWHERE; L], col: [NOWHERE; L], input: [0; L], output: [0; L] },
             pointers: [[std::ptr::null(); L]; MAX_TAPS],
             tap_weights: [0; MAX_TAPS],
             taps: 0,
@@ -295,9 +308,9 @@ impl<'a, const L: usize> Tiles<'a, L> {
         let (row_step, col_step) = (h.output_step() * output.row, w.output_step() * output.col);
         let first_output = piece.phase[0] * output.row + piece.phase[1] * output.col;
         let first_input = (piece.group * input.group) as isize;
-        let (x_step, input_step) = (w.step() as isize, (w.step() * input.col) as isize);
+        let x_step = w.step() as isize;
         pixels.count = end - begin;
-        pixels.inner = None;
+        pixels.inside = self.all_inside;
         let mut done = 0;
         while done < pixels.count {
             // The pixels of one row.
@@ -307,30 +320,29 @@ impl<'a, const L: usize> Tiles<'a, L> {
             let start = first_input + (image * input.image) as isize + iy * input.row as isize + ix * input.col as isize;
             let place = first_output + image * output.image + image_row * row_step + col * col_step;
             let count = (pixels.count - done).min(width - col);
-            if count == pixels.count {
-                for p in 0..L {
-                    pixels.output[p] = place + p * col_step;
-                }
-                let all_inside = |first: isize, last: isize, length: usize| first.min(last) >= 0 && (first.max(last) as usize) < length;
-                let last_row = iy + (self.rows.range.count as isize - 1) * self.rows.offset_step;
-                let (last_tap, last_pixel) =
-                    ((self.cols.range.count as isize - 1) * self.cols.offset_step, ix + (count as isize - 1) * x_step);
-                if all_inside(iy, last_row, h.input)
-                    && all_inside(ix, ix + last_tap, w.input)
-                    && all_inside(last_pixel, last_pixel + last_tap, w.input)
-                {
-                    pixels.inner = Some(start);
-                    return;
-                }
-            }
             if done == 0 {
-                pixels.row = [NOWHERE; L];
+                // All of a row are written, since that takes fewer instructions than some of them.
+                for p in 0..L {
+                    pixels.input[p] = start + self.neighbours[0][p];
+                    pixels.output[p] = place.wrapping_add_signed(self.neighbours[1][p]);
+                }
+                if count == pixels.count {
+                    pixels.inside |= self.rows.all_inside(h, image_row, 1) && self.cols.all_inside(w, col, count);
+                }
+            } else {
+                for p in 0..count {
+                    pixels.input[done + p] = start + self.neighbours[0][p];
+                    pixels.output[done + p] = place + p * col_step;
+                }
             }
-            for p in 0..count {
-                pixels.row[done + p] = iy;
-                pixels.col[done + p] = ix + p as isize * x_step;
-                pixels.input[done + p] = start + p as isize * input_step;
-                pixels.output[done + p] = place + p * col_step;
+            if !pixels.inside {
+                if done == 0 {
+                    pixels.row = [NOWHERE; L];
+                }
+                for p in 0..count {
+                    pixels.row[done + p] = iy;
+                    pixels.col[done + p] = ix + p as isize * x_step;
+                }
             }
             done += count;
             (row, col) = (row + 1, 0);
@@ -353,11 +365,11 @@ impl<'a, const L: usize> Tiles<'a, L> {
             let dx = col as isize * self.cols.offset_step;
             let offset = dy * input.row as isize + dx * input.col as isize;
             let list = &mut self.pointers[self.taps];
-            let mut seen = self.pixels.inner.is_some();
-            if let Some(start) = self.pixels.inner {
-                let first = x.wrapping_offset(start + offset);
-                for (p, pointer) in list.iter_mut().enumerate() {
-                    *pointer = first.wrapping_add(p * w.step() * input.col);
+            let mut seen = self.pixels.inside;
+            if seen {
+                let first = x.wrapping_offset(offset);
+                for (pointer, place) in list.iter_mut().zip(self.pixels.input) {
+                    *pointer = first.wrapping_offset(place);
                 }
             } else {
                 for (p, pointer) in list.iter_mut().enumerate() {
