@@ -129,6 +129,8 @@ pub struct Machine {
     pub threads: Threads,
     /// Whether algorithms that are not exact, such as Winograd's, may be chosen.
     pub inexact: bool,
+    /// How often weights are used before they change, at least 1: so often an algorithm gains from what it prepared.
+    pub uses: usize,
 }
 
 /// What an algorithm may be chosen from.
@@ -138,12 +140,14 @@ pub struct Means {
     pub isa: Isa,
     /// Whether algorithms that are not exact may be chosen.
     pub inexact: bool,
+    /// How often weights are used before they change, at least 1.
+    pub uses: usize,
 }
 
 impl Machine {
     /// This instruction set and this many threads (at least one).
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, threads: Threads::new(threads), inexact: true }
+        Self { isa, threads: Threads::new(threads), inexact: true, uses: usize::MAX }
     }
 
     /// The same machine, on which every sum is one of the definition's products.
@@ -152,9 +156,16 @@ impl Machine {
         Self { inexact: false, ..self }
     }
 
+    /// The same machine, for weights that are used so often (at least once) before they change. Without this, they are
+    /// taken to be used for long.
+    #[must_use]
+    pub fn for_uses(self, uses: usize) -> Self {
+        Self { uses: uses.max(1), ..self }
+    }
+
     /// What algorithms may be chosen from on this machine.
     pub fn means(&self) -> Means {
-        Means { isa: self.isa, inexact: self.inexact }
+        Means { isa: self.isa, inexact: self.inexact, uses: self.uses }
     }
 
     /// The best instructions and as many threads as the process may use.

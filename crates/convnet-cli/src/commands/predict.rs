@@ -16,7 +16,8 @@ pub fn run(arguments: &PredictArguments, machine_arguments: &MachineArguments, o
     if arguments.top == 0 {
         return Err(Error::Argument("--top is 0; at least one class is printed".into()));
     }
-    let machine = machine(machine_arguments)?;
+    // To prepare weights for long use would take longer than a few images do; their number must not change a result.
+    let machine = machine(machine_arguments)?.for_uses(1);
     let model = Model::load(&arguments.model)?;
     let mut predictor = Predictor::new(&model, 1, &machine)?;
     let mut documents = Vec::new();

@@ -273,6 +273,8 @@ pub struct Algorithm<T: 'static> {
     pub accepts: fn(&ConvShape, Isa) -> Result<(), &'static str>,
     /// What a pass is expected to take, in vector multiply-adds: the measure by which [`choose`] compares algorithms.
     pub cost: fn(&ConvShape, Isa, Pass) -> f64,
+    /// What packing the weights of a pass is expected to take, in the same measure.
+    pub packing_cost: fn(&ConvShape, Isa, Pass) -> f64,
     /// Numbers that the packed weights of a pass take. Zero for [`Pass::BackwardWeight`].
     pub packed_len: fn(&ConvShape, Isa, Pass) -> usize,
     /// Writes the weights, K×(C/G)×R×S, in the order in which a pass reads them.
@@ -293,12 +295,19 @@ impl<T> fmt::Debug for Algorithm<T> {
     }
 }
 
+/// What a pass is expected to take with its part of packing the weights. The gradient of the input is only wanted for
+/// weights that have just changed.
+fn whole_cost<T>(algorithm: &Algorithm<T>, shape: &ConvShape, means: Means, pass: Pass) -> f64 {
+    let uses = if pass == Pass::BackwardInput { 1 } else { means.uses };
+    (algorithm.cost)(shape, means.isa, pass) + (algorithm.packing_cost)(shape, means.isa, pass) / uses as f64
+}
+
 /// The algorithm that accepts the shape and is expected to take the least time for this pass.
 pub fn choose<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> &'static Algorithm<T> {
     let table = T::conv_algorithms();
     let allowed = table.iter().filter(|algorithm| algorithm.exact || means.inexact);
     let accepting = allowed.filter(|algorithm| (algorithm.accepts)(shape, means.isa).is_ok());
-    let cost = |algorithm: &Algorithm<T>| (algorithm.cost)(shape, means.isa, pass);
+    let cost = |algorithm: &Algorithm<T>| whole_cost(algorithm, shape, means, pass);
     accepting.min_by(|one, other| cost(one).total_cmp(&cost(other))).unwrap_or(&table[table.len() - 1])
 }
 
@@ -312,7 +321,7 @@ pub fn explain<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> (&'stati
             Err(reason) => reason.to_owned(),
             Ok(()) if !algorithm.exact && !means.inexact => "forbidden: its transforms round more than the definition does".into(),
             Ok(()) => {
-                let ratio = (algorithm.cost)(shape, isa, pass) / (chosen.cost)(shape, isa, pass);
+                let ratio = whole_cost(algorithm, shape, means, pass) / whole_cost(chosen, shape, means, pass);
                 format!("expected to take {ratio:.1} times as long")
             }
         };
@@ -356,7 +365,7 @@ mod tests {
     #[test]
     fn a_machine_that_must_be_exact_gets_only_exact_algorithms_and_is_told_so() {
         let shape: ConvShape = "conv n1 c128 56x56 -> 128 w3 s1 p1".parse().unwrap();
-        let exact = Means { isa: Isa::detect(), inexact: false };
+        let exact = Means { isa: Isa::detect(), inexact: false, uses: usize::MAX };
         for pass in Pass::ALL {
             assert_eq!(choose::<f32>(&shape, Means { inexact: true, ..exact }, pass).name, "winograd 4x4");
             assert_eq!(choose::<f32>(&shape, exact, pass).name, "direct");
@@ -367,7 +376,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_convolution_has_the_algorithm_made_for_it() {
-        let each = |isa| Means { isa, inexact: true };
+        let each = |isa| Means { isa, inexact: true, uses: usize::MAX };
         for (text, names) in [
             ("conv n1 c3 224x224 -> 64 w7 s2 p3", ["direct"; 3]),
             ("conv n1 c256 56x56 -> 64 w1 s1 p0", ["direct"; 3]),

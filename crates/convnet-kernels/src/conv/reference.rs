@@ -5,11 +5,16 @@ use crate::{Isa, Machine, Real};
 
 /// The row of the table.
 pub const fn algorithm<T: Real>() -> Algorithm<T> {
-    Algorithm { name: "reference", exact: true, accepts, cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm { name: "reference", exact: true, accepts, cost, packing_cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
 fn accepts(_: &ConvShape, _: Isa) -> Result<(), &'static str> {
     Ok(())
+}
+
+/// The weights are few, or taken as they are.
+fn packing_cost(_: &ConvShape, _: Isa, _: Pass) -> f64 {
+    0.0
 }
 
 /// One multiply-add at a time, and no sum kept in a register.

@@ -38,6 +38,14 @@ pub enum Purpose {
     Inspect,
 }
 
+impl Purpose {
+    /// The machine as a plan of this purpose sees it: training uses weights once before it changes them.
+    fn on(self, machine: &Machine) -> Machine {
+        let machine = machine.clone();
+        if self == Self::Train { machine.for_uses(1) } else { machine }
+    }
+}
+
 /// What a plan takes of memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlanBytes {
@@ -60,6 +68,7 @@ impl PlanBytes {
     /// # Errors
     /// The batch is zero or too large to address.
     pub fn of<T: Real>(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
+        let machine = purpose.on(machine);
         Ok(Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?.bytes::<T>())
     }
 }
@@ -130,6 +139,7 @@ impl<T: Real> Plan<T> {
     /// # Errors
     /// The batch is zero, or the memory cannot be addressed or had.
     pub fn new(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
+        let machine = purpose.on(machine);
         let layout = Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?;
         let output_shape = network.output_shape().with_batch(batch);
         let shapes = std::iter::once(network.input_shape()).chain(network.nodes().iter().map(|node| node.output_shape()));
@@ -145,7 +155,7 @@ impl<T: Real> Plan<T> {
             _ => 0,
         };
         Ok(Self {
-            machine: machine.clone(),
+            machine,
             purpose,
             batch,
             input_shape: network.input_shape().with_batch(batch),

@@ -15,7 +15,7 @@ use crate::{Isa, Machine};
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
-    Algorithm { name: "depthwise", exact: true, accepts, cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm { name: "depthwise", exact: true, accepts, cost, packing_cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
 fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
@@ -26,6 +26,11 @@ fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
         return Err("a stride above 64 splits the gradient of the input into too many phases");
     }
     Ok(())
+}
+
+/// The weights are few, or taken as they are.
+fn packing_cost(_: &ConvShape, _: Isa, _: Pass) -> f64 {
+    0.0
 }
 
 /// A load takes about as long as a multiply-add, and each multiply-add needs one.

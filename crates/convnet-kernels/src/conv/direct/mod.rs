@@ -17,7 +17,7 @@ use geometry::Problem;
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
-    Algorithm { name: "direct", exact: true, accepts, cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm { name: "direct", exact: true, accepts, cost, packing_cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
 }
 
 /// Numbers that one piece of work copies.
@@ -41,7 +41,6 @@ const OVERHEAD: f64 = 1.15;
 /// Packing a vector of weights, in units of a vector's multiply-add.
 const PACK_PRICE: f64 = 30.0;
 
-/// The gradient of the input is only wanted for weights that have just changed: packing them is part of it.
 fn cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
     let lanes = Kernels::of(isa).lanes;
     if pass == Pass::BackwardInput && narrow::pays(shape, isa) {
@@ -52,9 +51,11 @@ fn cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
         Pass::Forward | Pass::BackwardWeight => (shape.group_channels(), shape.group_filters()),
     };
     let pixels = (shape.n() * shape.oh() * shape.ow()) as f64;
-    let weights = (shape.groups() * summed * spread.div_ceil(lanes) * shape.window().taps()) as f64;
-    let packing = if pass == Pass::BackwardInput { PACK_PRICE } else { 0.0 };
-    (OVERHEAD * pixels + packing) * weights
+    OVERHEAD * pixels * (shape.groups() * summed * spread.div_ceil(lanes)) as f64 * shape.window().taps() as f64
+}
+
+fn packing_cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
+    PACK_PRICE * (packed_len(shape, isa, pass) / Kernels::of(isa).lanes) as f64
 }
 
 /// How an image is read.

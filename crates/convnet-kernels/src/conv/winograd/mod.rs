@@ -36,6 +36,7 @@ const fn algorithm<T: Transform>() -> Algorithm<f32> {
         exact: false,
         accepts,
         cost: cost::<T>,
+        packing_cost: packing_cost::<T>,
         packed_len: packed_len::<T>,
         pack: forward::pack::<T>,
         scratch_len: scratch_len::<T>,
@@ -78,7 +79,10 @@ struct Price {
     weights: f64,
 }
 
-/// The gradient of the input is only wanted for weights that have just changed: packing them is part of it.
+fn packing_cost<T: Transform>(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
+    PACK_PRICE * (packed_len::<T>(shape, isa, pass) / Kernels::of(isa).lanes) as f64
+}
+
 fn cost<T: Transform>(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
     let vectors = |numbers: usize| numbers.div_ceil(Kernels::of(isa).lanes) as f64;
     let frame = if pass == Pass::BackwardInput { Frame::backward_input(shape) } else { Frame::forward(shape) };
@@ -93,8 +97,7 @@ fn cost<T: Transform>(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
     let per_tile = frame.channels as f64 * vectors(frame.filters) * price.product
         + (vectors(frame.channels) + vectors(frame.filters)) * price.transform;
     let weights = frame.channels as f64 * vectors(frame.filters);
-    let packing = if pass == Pass::BackwardInput { PACK_PRICE } else { 0.0 };
-    products::<T>() as f64 * (tiles as f64 * per_tile + weights * (moves as f64 * price.weights + packing))
+    products::<T>() as f64 * (tiles as f64 * per_tile + moves as f64 * price.weights * weights)
 }
 
 fn packed_len<T: Transform>(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {
