@@ -13,6 +13,7 @@ mod sealed {
     impl Sealed for f32 {}
     impl Sealed for f64 {}
     impl Sealed for u32 {}
+    impl Sealed for u8 {}
 }
 
 impl<T: sealed::Sealed + Copy> Zero for T {}

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use convnet_kernels::memory::zeros;
+
 use crate::error::{Error, Result};
 
 /// Writes a file so that a reader, or a power cut, finds either the old contents or the new: into a new file beside it,
@@ -64,7 +66,10 @@ pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     if metadata.len() > limit {
         return Err(Error::format(path, format!("the file has {} bytes, more than the {limit} that are accepted here", metadata.len())));
     }
-    let mut bytes = Vec::new();
+    // A byte more, so that the end is found without growing.
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_add(1);
+    let mut bytes = zeros(length).map_err(|_| Error::format(path, format!("its {} bytes do not fit into memory", metadata.len())))?;
+    bytes.clear();
     // The file may grow between the look and the reading.
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(Error::io(path, "cannot read"))?;
     Ok(bytes)

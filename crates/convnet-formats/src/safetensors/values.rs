@@ -87,6 +87,14 @@ impl Values {
         }
     }
 
+    /// As [`to_f32`](Self::to_f32), without a copy where they are that.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Values::F32(values) => values,
+            other => other.to_f32().into_owned(),
+        }
+    }
+
     /// The values that `bytes` hold, or `None` if the type is not read here.
     pub(super) fn decode(dtype: &str, bytes: &[u8]) -> Option<Values> {
         Some(match dtype {

@@ -5,7 +5,19 @@ use crate::{Isa, Machine, Real};
 
 /// The row of the table.
 pub const fn algorithm<T: Real>() -> Algorithm<T> {
-    Algorithm { name: "reference", exact: true, accepts, cost, packing_cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm {
+        name: "reference",
+        exact: true,
+        accepts,
+        cost,
+        packing_cost,
+        packed_len,
+        pack,
+        scratch_len,
+        forward,
+        backward_input,
+        backward_weight,
+    }
 }
 
 fn accepts(_: &ConvShape, _: Isa) -> Result<(), &'static str> {

@@ -34,7 +34,7 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
 
 pub(super) fn load(path: &Path) -> Result<Model> {
     let wrong = |reason: String| Error::format(path, reason);
-    let file = safetensors::read(&read_whole(path, LIMIT)?).map_err(|error| wrong(error.to_string()))?;
+    let mut file = safetensors::read(&read_whole(path, LIMIT)?).map_err(|error| wrong(error.to_string()))?;
     if file.metadata.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(wrong(format!("this safetensors file is not a model of convnet: its metadata lacks format = \"{FORMAT}\"")));
     }
@@ -47,7 +47,7 @@ pub(super) fn load(path: &Path) -> Result<Model> {
         serde_json::from_str(text("classes")?).map_err(|error| wrong(format!("the class names in the metadata: {error}")))?;
     let normalisation: Normalisation =
         serde_json::from_str(text("normalisation")?).map_err(|error| wrong(format!("the normalisation in the metadata: {error}")))?;
-    let parameters = parameters_from(&network, &file, "").map_err(wrong)?;
+    let parameters = parameters_from(&network, &mut file, "").map_err(wrong)?;
     Model::new(network, parameters, classes, normalisation).map_err(|error| wrong(error.to_string()))
 }
 
@@ -58,8 +58,9 @@ pub(crate) fn tensors_of(parameters: &Parameters, prefix: &str) -> BTreeMap<Stri
         .collect()
 }
 
-/// The network's parameters from the tensors whose names begin with this prefix: all of them, and no others.
-pub(crate) fn parameters_from(network: &Network, file: &TensorFile, prefix: &str) -> Result<Parameters, String> {
+/// The network's parameters from the tensors whose names begin with this prefix: all of them, and no others. They are taken
+/// out of the file.
+pub(crate) fn parameters_from(network: &Network, file: &mut TensorFile, prefix: &str) -> Result<Parameters, String> {
     let sum = |counts: &mut dyn Iterator<Item = usize>| counts.fold(0usize, usize::saturating_add);
     let needed = sum(&mut network.parameters().map(|(_, spec)| spec.count()));
     let held = sum(&mut file.tensors.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, tensor)| tensor.values.len()));
@@ -67,12 +68,10 @@ pub(crate) fn parameters_from(network: &Network, file: &TensorFile, prefix: &str
     if needed != held {
         return Err(format!("the network has {needed} parameters, but the file holds {held}"));
     }
-    let mut parameters = Parameters::constant(network).map_err(|error| error.to_string())?;
-    let names: Vec<String> = parameters.list().iter().map(|parameter| parameter.name.clone()).collect();
-    for name in &names {
-        let tensor = file.tensors.get(&format!("{prefix}{name}")).ok_or_else(|| format!("the file lacks the tensor '{prefix}{name}'"))?;
-        let tensor = Tensor::new(tensor.dims.clone(), tensor.to_f32().into_owned()).map_err(|error| error.to_string())?;
-        parameters.set(name, tensor).map_err(|error| error.to_string())?;
-    }
-    Ok(parameters)
+    let parameters = Parameters::from_tensors(network, |name| {
+        let tensor = file.tensors.remove(&format!("{prefix}{name}"));
+        let tensor = tensor.ok_or_else(|| Error::Argument(format!("the file lacks the tensor '{prefix}{name}'")))?;
+        Tensor::new(tensor.dims, tensor.values.into_f32())
+    });
+    parameters.map_err(|error| error.to_string())
 }

@@ -57,6 +57,19 @@ impl<T: Real> Parameters<T> {
         Ok(Self { list: list.collect::<Result<_>>()?, version: next_version() })
     }
 
+    /// The tensors that `tensor(name)` gives.
+    ///
+    /// # Errors
+    /// Those of `tensor`, or a tensor has other sizes than its parameter.
+    pub fn from_tensors(network: &Network, mut tensor: impl FnMut(&str) -> Result<Tensor<T>>) -> Result<Self> {
+        let list = network.parameters().map(|(name, spec)| {
+            let tensor = tensor(&name)?;
+            check_sizes(&name, &spec.sizes, tensor.sizes())?;
+            Ok(Parameter { name, role: spec.role, tensor })
+        });
+        Ok(Self { list: list.collect::<Result<_>>()?, version: next_version() })
+    }
+
     /// Every parameter in the order of the layers.
     pub fn list(&self) -> &[Parameter<T>] {
         &self.list
@@ -92,13 +105,7 @@ impl<T: Real> Parameters<T> {
         let Some(parameter) = self.list.iter_mut().find(|parameter| parameter.name == name) else {
             return Err(Error::Argument(format!("the network has no parameter '{name}'")));
         };
-        if parameter.tensor.sizes() != tensor.sizes() {
-            return Err(Error::Shape(format!(
-                "parameter '{name}' is {}, but {} were given",
-                sizes_text(parameter.tensor.sizes()),
-                sizes_text(tensor.sizes())
-            )));
-        }
+        check_sizes(name, parameter.tensor.sizes(), tensor.sizes())?;
         parameter.tensor = tensor;
         self.version = next_version();
         Ok(())
@@ -119,6 +126,13 @@ impl<T: Real> Parameters<T> {
         let list = self.list.iter().map(|p| Parameter { name: p.name.clone(), role: p.role, tensor: p.tensor.cast() });
         Parameters { list: list.collect(), version: next_version() }
     }
+}
+
+fn check_sizes(name: &str, sizes: &[usize], found: &[usize]) -> Result<()> {
+    if sizes != found {
+        return Err(Error::Shape(format!("parameter '{name}' is {}, but {} were given", sizes_text(sizes), sizes_text(found))));
+    }
+    Ok(())
 }
 
 fn next_version() -> u64 {

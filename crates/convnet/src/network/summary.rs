@@ -223,7 +223,12 @@ fn readers(network: &Network) -> Vec<usize> {
 /// Whether a layer's output may lie where its only input lies, which nobody else reads.
 fn is_in_place(node: &Node, readers: &[usize]) -> bool {
     let [input] = node.inputs() else { return false };
-    let usage = Use { means: Means { isa: Isa::Portable, inexact: false, uses: usize::MAX }, backward: false, input_gradient: false, flattened: None };
+    let usage = Use {
+        means: Means { isa: Isa::Portable, inexact: false, uses: usize::MAX },
+        backward: false,
+        input_gradient: false,
+        flattened: None,
+    };
     let over = matches!(node.layer(), Layer::Flatten(_)) || node.layer().memory::<f32>(node.input_shapes(), usage).in_place;
     over && readers[input.index()] == 1 && *input != NodeId::IMAGE
 }

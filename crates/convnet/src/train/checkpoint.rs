@@ -62,7 +62,7 @@ pub(super) fn save(path: &Path, state: &State, fingerprint: &str) -> Result<()> 
 /// Reads a checkpoint of this network and these settings; the data must have the same fingerprint.
 pub(super) fn load(path: &Path, network: &Network, settings: &Settings, fingerprint: &str) -> Result<State> {
     let wrong = |reason: String| Error::format(path, reason);
-    let file = safetensors::read(&read_whole(path, LIMIT)?).map_err(|error| wrong(error.to_string()))?;
+    let mut file = safetensors::read(&read_whole(path, LIMIT)?).map_err(|error| wrong(error.to_string()))?;
     if file.metadata.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(wrong(format!("this is not a checkpoint of this version: its metadata lacks format = \"{FORMAT}\"")));
     }
@@ -74,16 +74,16 @@ pub(super) fn load(path: &Path, network: &Network, settings: &Settings, fingerpr
             saved.fingerprint
         )));
     }
-    let parameters = parameters_from(network, &file, "parameter/").map_err(wrong)?;
+    let parameters = parameters_from(network, &mut file, "parameter/").map_err(wrong)?;
     let slots = parameters.list().iter().map(|parameter| {
         let count = if parameter.role == Role::Buffer { 0 } else { settings.optimizer.slots() };
         let read = |slot: usize| {
             let name = format!("slot{slot}/{}", parameter.name);
-            let tensor = file.tensors.get(&name).ok_or_else(|| wrong(format!("the file lacks the tensor '{name}'")))?;
+            let tensor = file.tensors.remove(&name).ok_or_else(|| wrong(format!("the file lacks the tensor '{name}'")))?;
             if tensor.dims != parameter.tensor.sizes() {
                 return Err(wrong(format!("the tensor '{name}' is {:?}, its parameter {:?}", tensor.dims, parameter.tensor.sizes())));
             }
-            Ok(tensor.to_f32().into_owned())
+            Ok(tensor.values.into_f32())
         };
         (0..count).map(read).collect::<Result<Vec<_>>>()
     });

@@ -15,7 +15,19 @@ use crate::{Isa, Machine};
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
-    Algorithm { name: "depthwise", exact: true, accepts, cost, packing_cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm {
+        name: "depthwise",
+        exact: true,
+        accepts,
+        cost,
+        packing_cost,
+        packed_len,
+        pack,
+        scratch_len,
+        forward,
+        backward_input,
+        backward_weight,
+    }
 }
 
 fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {

@@ -33,8 +33,7 @@ impl AxisTaps {
     /// Whether `count` outputs from `first` on see all taps inside the input.
     pub fn all_inside(&self, axis: &ProblemAxis, first: usize, count: usize) -> bool {
         let of_first = (first * axis.step()) as isize + self.offset;
-        let (last_tap, last_output) =
-            ((self.range.count as isize - 1) * self.offset_step, ((count as isize - 1) * axis.step() as isize));
+        let (last_tap, last_output) = ((self.range.count as isize - 1) * self.offset_step, ((count as isize - 1) * axis.step() as isize));
         let inside = |position: isize| position >= 0 && (position as usize) < axis.input;
         [0, last_tap].iter().all(|tap| inside(of_first + tap) && inside(of_first + tap + last_output))
     }

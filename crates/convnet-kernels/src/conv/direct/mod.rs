@@ -17,7 +17,19 @@ use geometry::Problem;
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
-    Algorithm { name: "direct", exact: true, accepts, cost, packing_cost, packed_len, pack, scratch_len, forward, backward_input, backward_weight }
+    Algorithm {
+        name: "direct",
+        exact: true,
+        accepts,
+        cost,
+        packing_cost,
+        packed_len,
+        pack,
+        scratch_len,
+        forward,
+        backward_input,
+        backward_weight,
+    }
 }
 
 /// Numbers that one piece of work copies.
