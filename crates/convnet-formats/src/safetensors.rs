@@ -95,6 +95,14 @@ impl TensorData {
 /// within [`MOST_HEADER_BYTES`], [`MOST_ENTRIES`] and [`MOST_DIMS`], and for
 /// values of another type.
 pub fn read(bytes: &[u8]) -> Result<TensorFile, FormatError> {
+    read_with(bytes, Vec::with_capacity)
+}
+
+/// As [`read`], with the values of each F32 tensor in the empty vector that `room(how many)` gives: for memory of a special kind.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(bytes: &[u8], mut room: impl FnMut(usize) -> Vec<f32>) -> Result<TensorFile, FormatError> {
     let header_end = header_end(bytes)?;
     let header = Header::parse(&bytes[LENGTH_BYTES..header_end]).map_err(|error| error.shifted(LENGTH_BYTES))?;
     let body = &bytes[header_end..];
@@ -102,7 +110,7 @@ pub fn read(bytes: &[u8]) -> Result<TensorFile, FormatError> {
 
     let mut tensors = BTreeMap::new();
     for (name, entry) in header.tensors {
-        let values = Values::decode(&entry.dtype, &body[entry.begin..entry.end]).ok_or_else(|| {
+        let values = Values::decode(&entry.dtype, &body[entry.begin..entry.end], &mut room).ok_or_else(|| {
             FormatError::new(
                 Fault::Unsupported,
                 format!("tensor {} of type {}", quoted(&name), quoted(&entry.dtype)),

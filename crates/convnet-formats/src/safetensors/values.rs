@@ -95,11 +95,16 @@ impl Values {
         }
     }
 
-    /// The values that `bytes` hold, or `None` if the type is not read here.
-    pub(super) fn decode(dtype: &str, bytes: &[u8]) -> Option<Values> {
+    /// The values that `bytes` hold, or `None` if the type is not read here. Those of F32 go to `room(how many)`.
+    pub(super) fn decode(dtype: &str, bytes: &[u8], room: &mut impl FnMut(usize) -> Vec<f32>) -> Option<Values> {
         Some(match dtype {
             "U8" => Values::U8(bytes.to_vec()),
-            "F32" => Values::F32(each(bytes, f32::from_le_bytes)),
+            "F32" => {
+                let chunks = bytes.as_chunks().0;
+                let mut values = room(chunks.len());
+                values.extend(chunks.iter().map(|&chunk| f32::from_le_bytes(chunk)));
+                Values::F32(values)
+            }
             "F64" => Values::F64(each(bytes, f64::from_le_bytes)),
             "I64" => Values::I64(each(bytes, i64::from_le_bytes)),
             "F16" => Values::F32(each(bytes, |half| f16_to_f32(u16::from_le_bytes(half)))),
@@ -210,10 +215,10 @@ mod tests {
     fn every_type_that_is_read_has_a_size() {
         for name in names() {
             let size = size_of(name).unwrap();
-            assert_eq!(Values::decode(name, &vec![0; 3 * size]).unwrap().len(), 3, "{name}");
+            assert_eq!(Values::decode(name, &vec![0; 3 * size], &mut Vec::with_capacity).unwrap().len(), 3, "{name}");
         }
         assert_eq!(size_of("I8"), None);
-        assert_eq!(Values::decode("I8", &[]), None);
+        assert_eq!(Values::decode("I8", &[], &mut Vec::with_capacity), None);
         for dtype in [Dtype::U8, Dtype::F32, Dtype::F64, Dtype::I64] {
             assert_eq!(size_of(dtype.name()), Some(dtype.size()));
         }

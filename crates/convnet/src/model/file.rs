@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use convnet_formats::safetensors::{self, TensorData, TensorFile};
+use convnet_kernels::memory::zeros;
 
 use super::Model;
 use crate::data::Normalisation;
@@ -34,7 +35,7 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
 
 pub(super) fn load(path: &Path) -> Result<Model> {
     let wrong = |reason: String| Error::format(path, reason);
-    let mut file = safetensors::read(&read_whole(path, LIMIT)?).map_err(|error| wrong(error.to_string()))?;
+    let mut file = safetensors::read_with(&read_whole(path, LIMIT)?, room).map_err(|error| wrong(error.to_string()))?;
     if file.metadata.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(wrong(format!("this safetensors file is not a model of convnet: its metadata lacks format = \"{FORMAT}\"")));
     }
@@ -49,6 +50,13 @@ pub(super) fn load(path: &Path) -> Result<Model> {
         serde_json::from_str(text("normalisation")?).map_err(|error| wrong(format!("the normalisation in the metadata: {error}")))?;
     let parameters = parameters_from(&network, &mut file, "").map_err(wrong)?;
     Model::new(network, parameters, classes, normalisation).map_err(|error| wrong(error.to_string()))
+}
+
+/// Memory for so many numbers, in large pages where there are such.
+fn room(count: usize) -> Vec<f32> {
+    let mut room = zeros(count).unwrap_or_default();
+    room.clear();
+    room
 }
 
 /// The parameters as tensors, each name with this prefix.
