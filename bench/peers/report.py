@@ -1,6 +1,7 @@
 """The tables of ../RESULTS.md and its plot, from the raw results."""
 
 import math
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
@@ -78,19 +79,27 @@ def summary(rows, threads):
             yield [row.name, row.against, str(count), target, f"**{mean(ratios):.2f}**", f"{min(ratios):.2f} ({worst['case']})", below, reached]
 
 
+def usual_whole(cases, rate, percent):
+    """What 100 % is: the median of what the cases' own processes found, of which some ran in a bad moment."""
+    found = [100 * case["detail"][rate] / case["detail"][percent] for case in cases if case["detail"][percent]]
+    return statistics.median(found) if found else math.inf
+
+
 def layer_tables(row, cases_by_threads):
     """A layer's time, what it makes of the machine, and the best peer."""
     head = ["case", "threads", "algorithm", "convnet ms", "packing ms", "GFLOP/s", "% of peak", "% by own products", "GB/s", "% of bandwidth",
             "best PyTorch ms", "its variant", "ratio"]
     rows = []
     for threads, cases in cases_by_threads:
+        peak, bandwidth = usual_whole(cases, "gflops", "percent_of_peak"), usual_whole(cases, "gigabytes_per_second", "percent_of_bandwidth")
         for case in cases:
             detail, best = case["detail"], min(case["peers"], key=case["peers"].get)
-            operations = [f"{detail['gflops']:.1f}", f"{detail['percent_of_peak']:.0f}",
-                          f"{detail['percent_of_peak'] / WINOGRAD.get(detail['algorithm'], 1):.0f}"] if detail["gflops"] else ["—"] * 3
+            percent = 100 * detail["gflops"] / peak
+            operations = [f"{detail['gflops']:.1f}", f"{percent:.0f}",
+                          f"{percent / WINOGRAD.get(detail['algorithm'], 1):.0f}"] if detail["gflops"] else ["—"] * 3
             rows.append([case["case"], str(threads), detail["algorithm"], milliseconds(case["convnet"]),
                          milliseconds(detail["pack_seconds"]) if detail["pack_seconds"] else "—", *operations,
-                         f"{detail['gigabytes_per_second']:.1f}", f"{detail['percent_of_bandwidth']:.0f}",
+                         f"{detail['gigabytes_per_second']:.1f}", f"{100 * detail['gigabytes_per_second'] / bandwidth:.0f}",
                          milliseconds(case["peers"][best]), best.removeprefix("torch, "), f"{ratio(case):.2f}"])
     return table(head, rows)
 
