@@ -373,6 +373,19 @@ mod tests {
     }
 
     #[test]
+    fn the_shares_of_all_threads_are_all_pieces() {
+        for count in [1, 2, 3, 8] {
+            let threads = Threads::new(count);
+            for pieces in [0, 1, 2, 7, 1000, usize::MAX] {
+                let shares: Vec<usize> = (0..=count).map(|thread| threads.pool.shared.share(thread, pieces)).collect();
+                assert_eq!((shares[0], shares[count]), (0, pieces));
+                let sizes = || shares.windows(2).map(|share| share[1] - share[0]);
+                assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1, "{count} threads, {pieces} pieces: {shares:?}");
+            }
+        }
+    }
+
+    #[test]
     fn many_short_jobs_in_a_row_all_finish() {
         let threads = Threads::new(3);
         let total = AtomicU64::new(0);

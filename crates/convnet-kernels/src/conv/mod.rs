@@ -395,6 +395,16 @@ mod tests {
     }
 
     #[test]
+    fn what_packing_takes_counts_by_how_often_the_weights_are_used() {
+        let shape: ConvShape = "conv n1 c512 7x7 -> 512 w3 s1 p1".parse().unwrap();
+        for isa in Isa::available() {
+            let forward = |machine: Machine| choose::<f32>(&shape, machine.means(), Pass::Forward).name;
+            assert_eq!(forward(Machine::new(isa, 1)), "winograd 4x4", "{isa}");
+            assert_eq!(forward(Machine::new(isa, 1).for_uses(1)), "direct", "{isa}");
+        }
+    }
+
+    #[test]
     fn sizes_that_cannot_be_are_refused_with_both_numbers() {
         let window = Window::new(3, 3);
         assert!(ConvShape::new(1, 6, [8, 8], 8, window, 4).unwrap_err().contains("6 input channels"));
