@@ -295,6 +295,11 @@ impl<T> fmt::Debug for Algorithm<T> {
     }
 }
 
+/// The packing cost of algorithms whose weights are few, or taken as they are.
+fn no_cost(_: &ConvShape, _: Isa, _: Pass) -> f64 {
+    0.0
+}
+
 /// What a pass is expected to take with its part of packing the weights. The gradient of the input is only wanted for
 /// weights that have just changed.
 fn whole_cost<T>(algorithm: &Algorithm<T>, shape: &ConvShape, means: Means, pass: Pass) -> f64 {

@@ -1,6 +1,6 @@
 //! Convolution as its definition: three passes as plain loops. Every other algorithm is compared with this one.
 
-use super::{Algorithm, ConvShape, Epilogue, Pass};
+use super::{Algorithm, ConvShape, Epilogue, Pass, no_cost};
 use crate::{Isa, Machine, Real};
 
 /// The row of the table.
@@ -10,7 +10,7 @@ pub const fn algorithm<T: Real>() -> Algorithm<T> {
         exact: true,
         accepts,
         cost,
-        packing_cost,
+        packing_cost: no_cost,
         packed_len,
         pack,
         scratch_len,
@@ -22,11 +22,6 @@ pub const fn algorithm<T: Real>() -> Algorithm<T> {
 
 fn accepts(_: &ConvShape, _: Isa) -> Result<(), &'static str> {
     Ok(())
-}
-
-/// The weights are few, or taken as they are.
-fn packing_cost(_: &ConvShape, _: Isa, _: Pass) -> f64 {
-    0.0
 }
 
 /// One multiply-add at a time, and no sum kept in a register.

@@ -8,9 +8,8 @@ mod run;
 mod tile;
 mod weight;
 
-use super::direct::MAX_STRIDE;
-use super::direct::geometry::Problem;
-use super::{Algorithm, ConvShape, Epilogue, Pass};
+use super::direct::{self, geometry::Problem};
+use super::{Algorithm, ConvShape, Epilogue, Pass, no_cost};
 use crate::{Isa, Machine};
 
 /// The row of the table.
@@ -20,7 +19,7 @@ pub const fn algorithm() -> Algorithm<f32> {
         exact: true,
         accepts,
         cost,
-        packing_cost,
+        packing_cost: no_cost,
         packed_len,
         pack,
         scratch_len,
@@ -30,19 +29,11 @@ pub const fn algorithm() -> Algorithm<f32> {
     }
 }
 
-fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
+fn accepts(shape: &ConvShape, isa: Isa) -> Result<(), &'static str> {
     if shape.group_channels() > 1 || shape.group_filters() > 1 {
         return Err("not depthwise: a group has more than one channel or filter");
     }
-    if shape.window().h.stride.max(shape.window().w.stride) > MAX_STRIDE {
-        return Err("a stride above 64 splits the gradient of the input into too many phases");
-    }
-    Ok(())
-}
-
-/// The weights are few, or taken as they are.
-fn packing_cost(_: &ConvShape, _: Isa, _: Pass) -> f64 {
-    0.0
+    direct::accepts(shape, isa)
 }
 
 /// A load takes about as long as a multiply-add, and each multiply-add needs one.

@@ -7,6 +7,7 @@
 pub(super) mod geometry;
 mod narrow;
 mod pointwise;
+mod ranges;
 mod run;
 mod weight;
 
@@ -38,9 +39,9 @@ const COPY_NUMBERS: usize = 1 << 14;
 const FEW_CHANNELS: usize = 8;
 
 /// Largest stride, which bounds the number of phases of the gradient of the input.
-pub(super) const MAX_STRIDE: usize = 64;
+const MAX_STRIDE: usize = 64;
 
-fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
+pub(super) fn accepts(shape: &ConvShape, _: Isa) -> Result<(), &'static str> {
     if shape.window().h.stride.max(shape.window().w.stride) > MAX_STRIDE {
         return Err("a stride above 64 splits the gradient of the input into too many phases");
     }

@@ -9,10 +9,9 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::geometry::Problem;
+use super::ranges::{Place, Ranges, copy_gradients, part};
 use crate::conv::ConvShape;
-use crate::gemm::microkernel::{Outer, Rows};
-use crate::gemm::pack::WeightOrder;
+use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
 use crate::{Isa, Machine};
 
@@ -68,8 +67,8 @@ impl Units {
 /// How the work is cut; it depends on the problem and the instruction set alone.
 pub(super) struct Plan {
     units: Units,
-    /// Ranges of units, each with its own partial sums.
-    ranges: usize,
+    /// Ranges of units.
+    ranges: Ranges,
     /// Panels of filters in one group.
     panels: usize,
     /// Groups of panels.
@@ -78,14 +77,7 @@ pub(super) struct Plan {
     tiles: usize,
     /// Blocks of tiles.
     blocks: usize,
-    /// Numbers of one copy of all sums.
-    sums_len: usize,
     small: bool,
-}
-
-/// Part number `index` of `count` equal parts of `0..total`.
-fn part(index: usize, count: usize, total: usize) -> Range<usize> {
-    index * total / count..(index + 1) * total / count
 }
 
 impl Plan {
@@ -105,13 +97,13 @@ impl Plan {
         let missing = |pieces: usize| wanted.div_ceil(shape.groups() * ranges * pieces);
         panel_groups = panel_groups.max(missing(blocks).min(panels));
         blocks = blocks.max(missing(panel_groups).min(tiles.div_ceil(LEAST_TILES)));
-        let sums_len = Problem::forward(shape).weight_order(shape, [0, 0]).packed_len(panel);
-        Self { units, ranges, panels, panel_groups, tiles, blocks, sums_len, small: macs < PIECE_MACS }
+        let ranges = Ranges::new(shape, panel, ranges);
+        Self { units, ranges, panels, panel_groups, tiles, blocks, small: macs < PIECE_MACS }
     }
 
     /// Numbers of working memory for the partial sums.
     pub fn scratch_len(&self) -> usize {
-        if self.ranges == 1 { 0 } else { self.ranges * self.sums_len }
+        self.ranges.scratch_len()
     }
 
     /// Adds to the gradient of the weights `dw`.
@@ -120,10 +112,8 @@ impl Plan {
     /// If a slice is shorter than the problem says.
     pub fn run(&self, machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
         assert!(x.len() == shape.input_len() && dy.len() == shape.output_len(), "image of the wrong length");
-        assert!(dw.len() == shape.weight_len() && scratch.len() >= self.scratch_len(), "gradient or scratch of the wrong length");
         let kernels = Kernels::of(machine.isa);
-        let order = Problem::forward(shape).weight_order(shape, [0, 0]);
-        let results = if self.ranges == 1 { Target::new(dw) } else { Target::new(scratch) };
+        let results = self.ranges.results(shape, dw, scratch);
         let work = |piece: usize| {
             let (rest, block) = (piece / self.blocks, piece % self.blocks);
             let (rest, panels) = (rest / self.panel_groups, rest % self.panel_groups);
@@ -143,17 +133,15 @@ impl Plan {
                 dy,
                 results,
             }
-            .run(&order);
+            .run();
         };
-        let pieces = self.ranges * shape.groups() * self.panel_groups * self.blocks;
+        let pieces = self.ranges.count * shape.groups() * self.panel_groups * self.blocks;
         if self.small {
             (0..pieces).for_each(work)
         } else {
             machine.threads.run(pieces, work)
         }
-        if self.ranges > 1 {
-            order.unpack_add(&machine.threads, kernels.panel(), scratch, self.ranges, dw);
-        }
+        self.ranges.add_up(&machine.threads, scratch, dw);
     }
 }
 
@@ -192,13 +180,13 @@ struct Chunk {
 }
 
 impl Piece<'_> {
-    fn run(&self, order: &WeightOrder) {
+    fn run(&self) {
         let mut sums = room::<SUMS>();
         let mut gradients = room::<{ PANELS * CHUNK * MOST_WIDTH }>();
         let (plan, width) = (self.plan, self.kernels.panel());
         let panel_sums = self.channels.len() * width;
         assert!(self.panels.len() * panel_sums <= SUMS && self.panels.len() <= PANELS, "more sums than a piece has room for");
-        let units = part(self.range, plan.ranges, plan.units.count);
+        let units = part(self.range, plan.ranges.count, plan.units.count);
         let chunks = units.len().div_ceil(CHUNK / plan.units.pixels);
         for chunk in 0..chunks {
             let of_units = |chunk: usize| {
@@ -207,8 +195,9 @@ impl Piece<'_> {
             };
             let chunk = Chunk { units: of_units(chunk), first: chunk == 0, next: (chunk + 1 < chunks).then(|| of_units(chunk + 1).start) };
             let pixels = chunk.units.start * plan.units.pixels..chunk.units.end * plan.units.pixels;
-            for (panel, to) in self.panels.clone().zip(gradients.chunks_exact_mut(CHUNK * MOST_WIDTH)) {
-                self.copy_gradients(&pixels, panel, to);
+            for (panel, copies) in self.panels.clone().zip(gradients.chunks_exact_mut(CHUNK * MOST_WIDTH)) {
+                let dy = &self.dy[self.output(pixels.start, panel)..];
+                copy_gradients(self.kernels, self.filters(panel), dy, self.shape.k(), &mut copies[..pixels.len() * width]);
             }
             let mut rows = [[0; 2]; CHUNK];
             let rows = self.rows(&chunk.units, &mut rows);
@@ -224,7 +213,9 @@ impl Piece<'_> {
         for (index, panel) in self.panels.clone().enumerate() {
             // SAFETY: the first chunk has written all sums of this panel.
             let sums = unsafe { std::slice::from_raw_parts(sums[index * panel_sums..].as_ptr().cast::<f32>(), panel_sums) };
-            self.deliver(order, panel, sums);
+            let place = Place { range: self.range, group: self.group, panel, taps: 0..1, channels: self.channels.clone() };
+            // SAFETY: `Plan::run` asked for the results; this range of these filters and channels is this piece's own.
+            unsafe { plan.ranges.deliver(self.results, place, sums) };
         }
     }
 
@@ -293,17 +284,6 @@ impl Piece<'_> {
         pixel * self.shape.k() + self.group * self.shape.group_filters() + panel * self.kernels.panel()
     }
 
-    /// Copies the output gradients of a panel.
-    fn copy_gradients(&self, pixels: &Range<usize>, panel: usize, to: &mut [MaybeUninit<f32>]) {
-        let (numbers, width, from_step) = (self.filters(panel), self.kernels.panel(), self.shape.k());
-        let from = &self.dy[self.output(pixels.start, panel)..][..(pixels.len() - 1) * from_step + numbers];
-        let to = &mut to[..pixels.len() * width];
-        let rows = Rows { from: from.as_ptr(), from_step, rows: pixels.len(), numbers, to: to.as_mut_ptr().cast(), to_step: width };
-        // SAFETY: `kernels` was chosen by the token of its instructions; all numbers of the rows are in `from`, and `to` has
-        // room for a panel of each pixel.
-        unsafe { self.kernels.copy(numbers.div_ceil(self.kernels.lanes))(&rows) };
-    }
-
     /// The line of output gradients that call number `call` of a chunk asks for at the first pixel of the next chunk, and the
     /// distance to the next pixel's.
     fn next_gradients(&self, chunk: &Chunk, call: usize) -> (*const f32, usize) {
@@ -315,20 +295,5 @@ impl Piece<'_> {
             }
             _ => (std::ptr::null(), 0),
         }
-    }
-
-    /// Adds the sums of a panel to the weights, or leaves them as partial sums.
-    fn deliver(&self, order: &WeightOrder, panel: usize, sums: &[f32]) {
-        let (shape, width) = (self.shape, self.kernels.panel());
-        if self.plan.ranges == 1 {
-            let block = order.block(width, self.group, panel * width, 0..1, self.channels.clone(), sums.len());
-            // SAFETY: `Plan::run` checked the length of the weights; these filters and channels are this piece's own.
-            unsafe { block.add(sums.as_ptr(), sums.len(), self.results.pointer()) };
-            return;
-        }
-        let before = (self.group * self.plan.panels + panel) * shape.group_channels() + self.channels.start;
-        let place = self.range * self.plan.sums_len + before * width;
-        // SAFETY: `Plan::run` checked the length of the scratch; this range of these filters and channels is this piece's own.
-        unsafe { std::slice::from_raw_parts_mut(self.results.pointer().add(place), sums.len()) }.copy_from_slice(sums);
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! A piece of work has some taps and channels of one panel of filters, few enough for all its sums to stay in the
 //! second-level cache, and a range of the pixels. It walks through its pixels a chunk at a time, whose output gradients
-//! it first copies side by side. When all pixels are one range the sums go straight to the weights; otherwise the ranges
-//! leave partial sums, which are added in order at the end.
+//! it first copies side by side.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::geometry::Problem;
+use super::ranges::{Place, Ranges, copy_gradients, part};
 use crate::conv::ConvShape;
-use crate::gemm::microkernel::{Outer, Rows};
+use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
 use crate::{Isa, Machine};
 
@@ -57,16 +56,14 @@ pub(super) struct Plan {
     unit_pixels: usize,
     /// Units of a chunk.
     chunk: usize,
-    /// Ranges of units, each with its own partial sums.
-    ranges: usize,
+    /// Ranges of units.
+    ranges: Ranges,
     /// Panels of filters in one group.
     panels: usize,
     /// Blocks of taps.
     tap_blocks: usize,
     /// Blocks of the channels of one group.
     channel_blocks: usize,
-    /// Numbers of one copy of all sums.
-    sums_len: usize,
     small: bool,
 }
 
@@ -112,9 +109,9 @@ impl Plan {
             channel_blocks = channel_blocks.max(blocks);
         }
         let ranges = wanted.div_ceil(cells * channel_blocks).min(most_ranges);
-        let sums_len = Problem::forward(shape).weight_order(shape, [0, 0]).packed_len(panel);
+        let ranges = Ranges::new(shape, panel, ranges);
         let small = macs < PIECE_MACS;
-        Self { walk, units, unit_pixels, chunk, ranges, panels, tap_blocks, channel_blocks, sums_len, small }
+        Self { walk, units, unit_pixels, chunk, ranges, panels, tap_blocks, channel_blocks, small }
     }
 
     /// Numbers of the input between pixels that are so many units apart.
@@ -129,7 +126,7 @@ impl Plan {
 
     /// Numbers of working memory for the partial sums.
     pub fn scratch_len(&self) -> usize {
-        if self.ranges == 1 { 0 } else { self.ranges * self.sums_len }
+        self.ranges.scratch_len()
     }
 
     /// Adds to the gradient of the weights `dw`. `x` is the input, or its padded copy.
@@ -139,13 +136,11 @@ impl Plan {
             _ => shape.input_len(),
         };
         assert!(x.len() >= x_len && dy.len() == shape.output_len(), "image of the wrong length");
-        assert!(dw.len() == shape.weight_len() && scratch.len() >= self.scratch_len(), "gradient or scratch of the wrong length");
         let kernels = Kernels::of(machine.isa);
         let blocks = self.tap_blocks * self.channel_blocks;
-        let pieces = self.ranges * shape.groups() * self.panels * blocks;
-        let results = if self.ranges == 1 { Target::new(dw) } else { Target::new(scratch) };
+        let pieces = self.ranges.count * shape.groups() * self.panels * blocks;
+        let results = self.ranges.results(shape, dw, scratch);
         let (taps, channels) = (shape.window().taps(), shape.group_channels());
-        let part = |index: usize, count: usize, total: usize| index * total / count..(index + 1) * total / count;
         let work = |piece: usize| {
             let (rest, block) = (piece / blocks, piece % blocks);
             let (rest, panel) = (rest / self.panels, rest % self.panels);
@@ -163,17 +158,14 @@ impl Plan {
                 dy,
                 results,
             };
-            piece.run(part(range, self.ranges, self.units));
+            piece.run(part(range, self.ranges.count, self.units));
         };
         if self.small {
             (0..pieces).for_each(work)
         } else {
             machine.threads.run(pieces, work)
         }
-        if self.ranges > 1 {
-            let order = Problem::forward(shape).weight_order(shape, [0, 0]);
-            order.unpack_add(&machine.threads, kernels.panel(), scratch, self.ranges, dw);
-        }
+        self.ranges.add_up(&machine.threads, scratch, dw);
     }
 }
 
@@ -239,15 +231,15 @@ impl Piece<'_> {
         let chunks = units.len().div_ceil(plan.chunk);
         let tiles = self.taps.len() * self.channels.len().div_ceil(self.kernels.pixels);
         for chunk in 0..chunks {
-            let from = units.start + chunk * units.len() / chunks;
-            let to = units.start + (chunk + 1) * units.len() / chunks;
+            let of_range = part(chunk, chunks, units.len());
+            let (from, to) = (units.start + of_range.start, units.start + of_range.end);
             let first = from * plan.unit_pixels;
             let pixels = to * plan.unit_pixels - first;
             let filter = self.group * shape.group_filters() + self.panel * width;
             let dy = &self.dy[first * shape.k() + filter..];
             let copied = tiles >= COPY_TILES && pixels * width <= COPIES && shape.k() > 2 * width;
             if copied {
-                self.copy(dy, &mut copies[..pixels * width]);
+                copy_gradients(self.kernels, self.filters(), dy, shape.k(), &mut copies[..pixels * width]);
             }
             let next = to < units.end;
             let chunk = Chunk {
@@ -268,40 +260,16 @@ impl Piece<'_> {
         let length = self.taps.len() * self.channels.len() * width;
         // SAFETY: every tap and channel of the piece has been written, by the first chunk, over the whole width.
         let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast::<f32>(), length) };
-        self.deliver(sums);
+        let (taps, channels) = (self.taps.clone(), self.channels.clone());
+        let place = Place { range: self.range, group: self.group, panel: self.panel, taps, channels };
+        // SAFETY: `Plan::run` asked for the results; this range of these filters, channels and taps is this piece's own.
+        unsafe { plan.ranges.deliver(self.results, place, sums) };
     }
 
-    /// Copies the output gradients of this panel, pixel by pixel.
-    fn copy(&self, dy: &[f32], copies: &mut [MaybeUninit<f32>]) {
-        let (width, from_step) = (self.kernels.panel(), self.shape.k());
-        let numbers = width.min(self.shape.group_filters() - self.panel * width);
-        let pixels = copies.len() / width;
-        let dy = &dy[..(pixels - 1) * from_step + numbers];
-        let rows = Rows { from: dy.as_ptr(), from_step, rows: pixels, numbers, to: copies.as_mut_ptr().cast(), to_step: width };
-        // SAFETY: `kernels` was chosen by the token of its instructions; all numbers of the rows are in `dy`, and `copies` has
-        // room for a panel of each pixel.
-        unsafe { self.kernels.copy(numbers.div_ceil(self.kernels.lanes))(&rows) };
-    }
-
-    /// Adds the sums to the weights, or leaves them as partial sums.
-    fn deliver(&self, sums: &[f32]) {
-        let (shape, width) = (self.shape, self.kernels.panel());
-        let tap_len = self.channels.len() * width;
-        if self.plan.ranges == 1 {
-            let order = Problem::forward(shape).weight_order(shape, [0, 0]);
-            let block = order.block(width, self.group, self.panel * width, self.taps.clone(), self.channels.clone(), tap_len);
-            // SAFETY: `Plan::run` checked the length of the weights; these filters, channels and taps are this piece's own.
-            unsafe { block.add(sums.as_ptr(), sums.len(), self.results.pointer()) };
-            return;
-        }
-        let panel_len = shape.window().taps() * shape.group_channels() * width;
-        let start = self.range * self.plan.sums_len + (self.group * self.plan.panels + self.panel) * panel_len;
-        for (tap, sums) in self.taps.clone().zip(sums.chunks_exact(tap_len)) {
-            let place = start + (tap * shape.group_channels() + self.channels.start) * width;
-            // SAFETY: `Plan::run` checked the length of the scratch; this range of these filters, channels and taps is
-            // this piece's own.
-            unsafe { std::slice::from_raw_parts_mut(self.results.pointer().add(place), tap_len) }.copy_from_slice(sums);
-        }
+    /// Filters of the panel.
+    fn filters(&self) -> usize {
+        let width = self.kernels.panel();
+        width.min(self.shape.group_filters() - self.panel * width)
     }
 
     fn rows(&self, chunk: &Chunk) {
@@ -357,7 +325,7 @@ impl Piece<'_> {
         let numbers = window.h.size * row_numbers;
         let tiles = numbers.div_ceil(self.kernels.pixels);
         for number in 0..tiles {
-            let tile = number * numbers / tiles..(number + 1) * numbers / tiles;
+            let tile = part(number, tiles, numbers);
             let mut places = [0; MAX_PLACES];
             for (place, at) in places.iter_mut().zip(tile.clone()) {
                 *place = at / row_numbers * window.h.dilation * width * shape.c() + at % row_numbers;
@@ -385,7 +353,7 @@ impl Piece<'_> {
         let (before, first_sum) = (self.group * self.shape.group_channels() + self.channels.start, tap * channels);
         let tiles = channels.div_ceil(self.kernels.pixels);
         for tile in 0..tiles {
-            let (first, last) = (tile * channels / tiles, (tile + 1) * channels / tiles);
+            let Range { start: first, end: last } = part(tile, tiles, channels);
             self.call(
                 chunk,
                 &Tile {
@@ -405,7 +373,7 @@ impl Piece<'_> {
     /// Adds the products of some pixels to some rows of the sums.
     fn call(&self, chunk: &Chunk, tile: &Tile) {
         let (shape, width, lanes) = (self.shape, self.kernels.panel(), self.kernels.lanes);
-        let filters = width.min(shape.group_filters() - self.panel * width);
+        let filters = self.filters();
         let vectors = filters.div_ceil(lanes);
         let near = if chunk.first && self.x.len() > AFAR_NUMBERS { AHEAD_PIXELS * tile.x_step } else { 0 };
         // The first tiles ask for one line each of every pixel's output gradients.

@@ -1,0 +1,101 @@
+//! How pieces put their sums together to the gradient of the weights.
+//!
+//! When all pixels are one range the sums go straight to the weights; otherwise each range leaves partial sums, which are
+//! added in order at the end.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::geometry::Problem;
+use crate::Threads;
+use crate::conv::ConvShape;
+use crate::gemm::microkernel::Rows;
+use crate::gemm::pack::WeightOrder;
+use crate::gemm::{Kernels, Target};
+
+/// Part number `index` of `count` equal parts of `0..total`.
+pub(super) fn part(index: usize, count: usize, total: usize) -> Range<usize> {
+    index * total / count..(index + 1) * total / count
+}
+
+/// Copies the output gradients of a panel's `filters` side by side, a panel for each pixel: those from the beginning of `dy`
+/// on, whose pixels are `dy_step` numbers apart.
+pub(super) fn copy_gradients(kernels: &Kernels, filters: usize, dy: &[f32], dy_step: usize, copies: &mut [MaybeUninit<f32>]) {
+    let (pixels, width) = (copies.len() / kernels.panel(), kernels.panel());
+    assert!(filters <= width && pixels > 0, "a panel and a pixel");
+    let dy = &dy[..(pixels - 1) * dy_step + filters];
+    let rows =
+        Rows { from: dy.as_ptr(), from_step: dy_step, rows: pixels, numbers: filters, to: copies.as_mut_ptr().cast(), to_step: width };
+    // SAFETY: the kernels were chosen by the token of their instructions; all numbers of the rows are in `dy`, and `copies` has
+    // room for a panel of each pixel.
+    unsafe { kernels.copy(filters.div_ceil(kernels.lanes))(&rows) };
+}
+
+/// Ranges of pixels that have partial sums of their own.
+pub(super) struct Ranges {
+    /// How many.
+    pub count: usize,
+    /// Filters of a panel.
+    width: usize,
+    order: WeightOrder,
+}
+
+/// Whose sums a piece has.
+pub(super) struct Place {
+    pub range: usize,
+    pub group: usize,
+    pub panel: usize,
+    pub taps: Range<usize>,
+    pub channels: Range<usize>,
+}
+
+impl Ranges {
+    pub fn new(shape: &ConvShape, width: usize, count: usize) -> Self {
+        Self { count, width, order: Problem::forward(shape).weight_order(shape, [0, 0]) }
+    }
+
+    /// Numbers of working memory for the partial sums.
+    pub fn scratch_len(&self) -> usize {
+        if self.count == 1 { 0 } else { self.count * self.order.packed_len(self.width) }
+    }
+
+    /// Where [`deliver`](Self::deliver) puts sums.
+    ///
+    /// # Panics
+    /// If a slice has the wrong length.
+    pub fn results(&self, shape: &ConvShape, dw: &mut [f32], scratch: &mut [f32]) -> Target {
+        assert!(dw.len() == shape.weight_len() && scratch.len() >= self.scratch_len(), "gradient or scratch of the wrong length");
+        if self.count == 1 { Target::new(dw) } else { Target::new(scratch) }
+    }
+
+    /// Adds the sums, `[tap][channel][lane]`, to the weights, or leaves them as partial sums.
+    ///
+    /// # Safety
+    /// `results` came from [`results`](Self::results), whose slices are still there, and the place is inside the problem and
+    /// nobody else's.
+    pub unsafe fn deliver(&self, results: Target, place: Place, sums: &[f32]) {
+        let Place { range, group, panel, taps, channels } = place;
+        let (order, width) = (&self.order, self.width);
+        let tap_len = channels.len() * width;
+        if self.count == 1 {
+            let block = order.block(width, group, panel * width, taps, channels, tap_len);
+            // SAFETY: by this function's contract; the length of the weights was checked.
+            unsafe { block.add(sums.as_ptr(), sums.len(), results.pointer()) };
+            return;
+        }
+        let panels = order.filters.div_ceil(width);
+        let start = range * order.packed_len(width) + (group * panels + panel) * order.panel_len(width);
+        for (tap, sums) in taps.zip(sums.chunks_exact(tap_len)) {
+            let first = start + (tap * order.channels + channels.start) * width;
+            // SAFETY: by this function's contract; the length of the scratch was checked.
+            unsafe { std::slice::from_raw_parts_mut(results.pointer().add(first), tap_len) }.copy_from_slice(sums);
+        }
+    }
+
+    /// Adds the partial sums to the weights, if there are any.
+    pub fn add_up(&self, threads: &Threads, scratch: &mut [f32], dw: &mut [f32]) {
+        if self.count > 1 {
+            self.order.unpack_add(threads, self.width, scratch, self.count, dw);
+        }
+    }
+}
