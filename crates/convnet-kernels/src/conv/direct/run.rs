@@ -23,6 +23,8 @@ const DEPTH: usize = 768;
 const COPY_STEP: usize = DEPTH + 16;
 /// Pixels at this distance, or a multiple of it, share a set of a usual first-level cache, which has room for eight.
 const CACHE_WAY_BYTES: usize = 4096;
+/// Panels of filters that are worth a copy of their pixels.
+const PANELS_OF_COPY: usize = 4;
 /// Pixels that may share a set without displacing each other, beside all else that is read.
 const MAX_PIXELS_OF_SET: usize = 8;
 /// Numbers of a cache line.
@@ -70,7 +72,10 @@ impl Cut {
         let macs = product([taps.max(1), problem.channels, panels * kernels.panel(), pixels]);
         let wanted = (macs / PIECE_MACS).clamp(1, PIECES).div_ceil(problem.groups * phases);
         let together = (WEIGHT_BYTES / (block_taps * channels * kernels.panel() * 4)).clamp(1, panels);
-        let panel_groups = panels.div_ceil(together).max(wanted.div_ceil(tiles).min(panels));
+        // What a tile copies should be read by several panels.
+        let copied = conflicts(problem, kernels.pixels);
+        let apart = if copied { panels.div_ceil(PANELS_OF_COPY) } else { panels };
+        let panel_groups = panels.div_ceil(together).max(wanted.div_ceil(tiles).min(apart));
         let blocks = wanted.div_ceil(panel_groups).clamp(1, tiles);
         let pixels_of_piece = tiles.div_ceil(blocks) * kernels.pixels;
         let blocks = pixels.div_ceil(pixels_of_piece);
@@ -88,6 +93,14 @@ impl Cut {
             small: product([macs, problem.groups, phases]) < PIECE_MACS,
         }
     }
+}
+
+/// Whether so many neighbours of a row displace each other in a first-level cache.
+#[inline(always)]
+fn conflicts(problem: &Problem, pixels: usize) -> bool {
+    let distance = problem.w.step() * problem.input.col * 4;
+    let sets = CACHE_WAY_BYTES >> distance.trailing_zeros().min(CACHE_WAY_BYTES.trailing_zeros());
+    pixels > MAX_PIXELS_OF_SET * sets
 }
 
 /// The product, or the largest number there is.
@@ -211,6 +224,23 @@ struct Pixels<const L: usize> {
     col: [isize; L],
     input: [isize; L],
     output: [usize; L],
+}
+
+/// Copies `count` numbers, a cache line's worth at a time: a call of a general routine would take longer than these few.
+///
+/// # Safety
+/// `from` can be read and `to` written that far, and they do not overlap.
+#[inline(always)]
+unsafe fn copy_line_by_line(from: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: each place is at most `count − LINE` further, where a line is left.
+    let copy = |first: usize| unsafe { to.add(first).cast::<[f32; LINE]>().write_unaligned(from.add(first).cast::<[f32; LINE]>().read_unaligned()) };
+    if count < LINE {
+        // SAFETY: as the caller promises.
+        return unsafe { std::ptr::copy_nonoverlapping(from, to, count) };
+    }
+    (0..count / LINE).for_each(|line| copy(line * LINE));
+    // The last line may overlap the one before.
+    copy(count - LINE);
 }
 
 /// Multiples of a distance: those of neighbours of one row.
@@ -405,10 +435,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
     /// they are read number by number.
     #[inline(always)]
     fn conflict(&self) -> bool {
-        let problem = self.piece.problem;
-        let distance = problem.w.step() * problem.input.col * 4;
-        let sets = CACHE_WAY_BYTES >> distance.trailing_zeros().min(CACHE_WAY_BYTES.trailing_zeros());
-        self.pixels.count > MAX_PIXELS_OF_SET * sets
+        conflicts(self.piece.problem, self.pixels.count)
     }
 
     /// Copies the channels of the listed taps to where the pixels do not displace each other.
@@ -419,7 +446,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
                 let first = p * COPY_STEP + tap * channels;
                 let copy = self.copies[first..first + channels].as_mut_ptr().cast::<f32>();
                 // SAFETY: the pointer was listed with `channels` numbers behind it; the copy has room for them.
-                unsafe { std::ptr::copy_nonoverlapping(self.pointers[tap][p], copy, channels) };
+                unsafe { copy_line_by_line(self.pointers[tap][p], copy, channels) };
                 self.pointers[tap][p] = copy;
             }
         }
