@@ -1,6 +1,6 @@
 //! Every channel times a number of its own. Channels last, rows × channels.
 
-use crate::norm::strips::Strips;
+use crate::norm::strips::{Strips, add_sums};
 use crate::once::compiled_once;
 use crate::{Machine, per_isa};
 
@@ -77,7 +77,7 @@ compiled_once! {
             let range = strips.range(index);
             products(machine.isa, &x[range.clone()], &dy[range], sums);
         });
-        strips.for_sums(machine.isa, partial, |channel, [sum]| dweight[channel] += T::from_f64(sum));
+        strips.for_sums(machine.isa, partial, |channels, [sum]| add_sums(&mut dweight[channels], sum));
     }
 }
 

@@ -156,6 +156,22 @@ per_isa! {
 }
 
 per_isa! {
+    /// The [`STATISTICS`] of some channels, from their means and Σ (x − mean)².
+    fn set_statistics<T: Real>(rows: usize, epsilon: f64, mean: &[f64], spread: &[f64], written: [&mut [T]; STATISTICS]) {
+        let share = 1.0 / rows as f64;
+        let [means, rests, inverses, variances] = written;
+        for ((&exact, mean), rest) in mean.iter().zip(means).zip(rests) {
+            *mean = T::from_f64(exact);
+            *rest = T::from_f64(exact - mean.to_f64());
+        }
+        for ((&spread, inverse), variance) in spread.iter().zip(inverses).zip(variances) {
+            *inverse = T::from_f64(1.0 / (spread * share + epsilon).sqrt());
+            *variance = T::from_f64(spread * share);
+        }
+    }
+}
+
+per_isa! {
     /// y ← max((x − mean) · scale + offset, floor) for the lanes of each strip; y holds x where there is none.
     fn normalise<T: Real>(lanes: [&[T]; 3], floor: T, x: Option<&[T]>, y: &mut [T]) {
         let [mean, scale, offset] = lanes;
@@ -310,6 +326,34 @@ per_isa! {
     }
 }
 
+per_isa! {
+    /// Adds dweight = Σ d·x̂ and dbias = Σ d of some channels, from the sums of d and of d · (x − mean).
+    fn add_affine_gradients<T: Real>(sums: [&[f64]; 2], statistics: [&[T]; 2], dweight: &mut [T], dbias: &mut [T]) {
+        let ([sum, product], [rest, inverse]) = (sums, statistics);
+        for ((((&sum, &product), rest), inverse), dweight) in sum.iter().zip(product).zip(rest).zip(inverse).zip(dweight) {
+            *dweight += T::from_f64((product - rest.to_f64() * sum) * inverse.to_f64());
+        }
+        for (&sum, dbias) in sum.iter().zip(dbias) {
+            *dbias += T::from_f64(sum);
+        }
+    }
+}
+
+per_isa! {
+    /// What [`input_gradient`] takes of some channels beside the mean and the scale, from the same sums.
+    fn set_gradient_lanes<T: Real>(rows: usize, sums: [&[f64]; 2], statistics: [&[T]; 2], slope: &mut [T], constant: &mut [T]) {
+        let ([sum, product], [rest, inverse]) = (sums, statistics);
+        let share = 1.0 / rows as f64;
+        let lanes = sum.iter().zip(product).zip(rest).zip(inverse).zip(slope).zip(constant);
+        for (((((&sum, &product), rest), inverse), slope), constant) in lanes {
+            let (rest, inverse) = (rest.to_f64(), inverse.to_f64());
+            let exact = (product - rest * sum) * inverse * inverse * share;
+            *slope = T::from_f64(exact);
+            *constant = T::from_f64(sum * share - rest * exact);
+        }
+    }
+}
+
 /// [`input_gradient`] for what goes past the caches; with three operands, the output of a relu is the last.
 #[derive(Clone, Copy)]
 struct InputGradient;
@@ -425,13 +469,8 @@ compiled_once! {
             let (mut mean, mut spread) = ([0.0; CHANNELS], [0.0; CHANNELS]);
             let (mean, spread) = (&mut mean[..count], &mut spread[..count]);
             combine(machine.isa, strips, &*partial, first, mean, spread);
-            for (channel, (&mut mean, &mut spread)) in (first..).zip(mean.iter_mut().zip(spread)) {
-                let variance = spread / norm.rows as f64;
-                means[channel] = T::from_f64(mean);
-                rests[channel] = T::from_f64(mean - means[channel].to_f64());
-                inverses[channel] = T::from_f64(1.0 / (variance + norm.epsilon).sqrt());
-                variances[channel] = T::from_f64(variance);
-            }
+            let written = [&mut *means, &mut *rests, &mut *inverses, &mut *variances].map(|numbers| &mut numbers[first..first + count]);
+            set_statistics(machine.isa, norm.rows, norm.epsilon, mean, spread, written);
         });
     }
 }
@@ -484,17 +523,14 @@ compiled_once! {
             let partial = &mut partial[..2 * strips.strip * strips.pieces()];
             let d = dy.unwrap_or_else(|| dx.as_deref().unwrap_or_default());
             gradient_sums_of_pieces(machine, strips, [x, d], relu_output, mean, partial);
-            strips.for_sums(machine.isa, partial, |channel, [sum, product]| {
-                let (rest, inverse) = (rests[channel].to_f64(), inverses[channel].to_f64());
-                let product = product - rest * sum;
+            strips.for_sums(machine.isa, partial, |channels, sums| {
+                let statistics = [&rests[channels.clone()], &inverses[channels.clone()]];
                 if let Some([dweight, dbias]) = &mut daffine {
-                    dweight[channel] += T::from_f64(product * inverse);
-                    dbias[channel] += T::from_f64(sum);
+                    add_affine_gradients(machine.isa, sums, statistics, &mut dweight[channels.clone()], &mut dbias[channels.clone()]);
                 }
                 if of_batch {
-                    let slope_here = product * inverse * inverse / norm.rows as f64;
-                    slope[channel] = T::from_f64(slope_here);
-                    constant[channel] = T::from_f64(sum / norm.rows as f64 - rest * slope_here);
+                    let (slope, constant) = (&mut slope[channels.clone()], &mut constant[channels]);
+                    set_gradient_lanes(machine.isa, norm.rows, sums, statistics, slope, constant);
                 }
             });
             strips.spread(constant);

@@ -9,7 +9,7 @@
 //!
 //! (Ba, Kiros and Hinton 2016.) A row stays in the first-level cache, so every number is read once from memory.
 
-use super::strips::Strips;
+use super::strips::{Strips, add_sums};
 use crate::once::compiled_once;
 use crate::reduce::join_lanes;
 use crate::threads::{Pieces, Threads};
@@ -285,9 +285,9 @@ compiled_once! {
                 backward_rows(machine.isa, x, dy, statistics, weight, dweight, dbias, dx);
             }
         });
-        strips.for_sums(machine.isa, partial, |channel, [product, sum]| {
-            dweight[channel] += T::from_f64(product);
-            dbias[channel] += T::from_f64(sum);
+        strips.for_sums(machine.isa, partial, |channels, [product, sum]| {
+            add_sums(&mut dweight[channels.clone()], product);
+            add_sums(&mut dbias[channels], sum);
         });
     }
 }

@@ -54,8 +54,10 @@ impl Strips {
 
     fn of(rows: usize, channels: usize, strip: usize) -> Self {
         let len = rows * channels;
-        let strips = len.div_ceil(strip).div_ceil(PIECES).max(PIECE.div_ceil(strip));
-        Self { channels, len, strip, piece: strip * strips }
+        let all = len.div_ceil(strip);
+        let pieces = all.div_ceil(all.div_ceil(PIECES).max(PIECE.div_ceil(strip)));
+        // Pieces of one size, since the last of them ends the work.
+        Self { channels, len, strip, piece: strip * all.div_ceil(pieces.max(1)).max(1) }
     }
 
     /// Number of pieces.
@@ -96,14 +98,17 @@ impl Strips {
         }
     }
 
-    /// Calls `work(channel, sums)` with the sums, over all pieces, of each of N kinds of partial sums.
-    pub fn for_sums<T: Real, const N: usize>(&self, isa: Isa, partial: &[T], mut work: impl FnMut(usize, [f64; N])) {
+    /// Calls `work(channels, sums)` for blocks of channels, with the sums, over all pieces, of each of N kinds of partial sums.
+    pub fn for_sums<T: Real, const N: usize>(
+        &self,
+        isa: Isa,
+        partial: &[T],
+        mut work: impl FnMut(std::ops::Range<usize>, [&[f64]; N]),
+    ) {
         self.for_channels(|first, count| {
             let mut sums = [[0.0; CHANNELS]; N];
             combine::<T, N>(isa, *self, partial, first, count, &mut sums);
-            for channel in 0..count {
-                work(first + channel, sums.each_ref().map(|sums| sums[channel]));
-            }
+            work(first..first + count, sums.each_ref().map(|sums| &sums[..count]));
         });
     }
 
@@ -139,6 +144,13 @@ impl Strips {
         for other in others.chunks_exact_mut(self.channels) {
             other.copy_from_slice(first);
         }
+    }
+}
+
+/// Adds sums to the numbers of their channels.
+pub(crate) fn add_sums<T: Real>(numbers: &mut [T], sums: &[f64]) {
+    for (number, &sum) in numbers.iter_mut().zip(sums) {
+        *number += T::from_f64(sum);
     }
 }
 
