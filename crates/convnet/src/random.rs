@@ -25,6 +25,8 @@ pub enum Purpose {
     Split,
     /// Inputs and parameters at which gradients are checked.
     Check,
+    /// What is drawn to look inside a network; the first coordinate says what for.
+    Look,
 }
 
 impl Purpose {
@@ -37,6 +39,7 @@ impl Purpose {
             Purpose::Dropout => 4,
             Purpose::Split => 5,
             Purpose::Check => 6,
+            Purpose::Look => 7,
         }
     }
 }
@@ -187,7 +190,9 @@ mod tests {
         let mut seen = HashSet::new();
         let mut addresses = 0;
         for seed in [0, 1, 2, GAMMA, u64::MAX] {
-            for purpose in [Purpose::Initialise, Purpose::Shuffle, Purpose::Augment, Purpose::Dropout, Purpose::Split, Purpose::Check] {
+            for purpose in
+                [Purpose::Initialise, Purpose::Shuffle, Purpose::Augment, Purpose::Dropout, Purpose::Split, Purpose::Check, Purpose::Look]
+            {
                 for first in 0..40 {
                     for second in 0..40 {
                         seen.insert(Address::new(seed, purpose).at(first, second).bits());

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::buffer::Buffer;
 use super::{Bench, Limits, median, sample, sample_places, value};
 use crate::error::{Error, Result};
+use crate::layer::relu::RectifierRule;
 use crate::layer::{Backward, Direction, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use, Word, Words};
 use crate::shape::Shape;
 use crate::tensor::to_channels_last;
@@ -399,6 +400,7 @@ impl LayerWork {
             saved: &self.saved,
             saved_indices: &self.saved_indices,
             relu: false,
+            rectifier: RectifierRule::Gradient,
             grad_output: &self.grad_output,
             grad_inputs: &mut self.grad_inputs.iter_mut().map(|gradient| Some(&mut **gradient)).collect::<Vec<_>>(),
             grad_parameters: &mut self.grad_parameters.iter_mut().map(|gradient| &mut **gradient).collect::<Vec<_>>(),

@@ -78,7 +78,13 @@ impl LayerRules for LayerNorm {
     }
 
     fn backward<T: Real>(&self, pass: Backward<'_, T>) {
-        let [dweight, dbias] = pass.grad_parameters else { return };
+        let channels = pass.input_shapes[0].c;
+        // Where nobody asks for the gradients of the parameters they are computed all the same, and forgotten.
+        let mut forgotten = if pass.grad_parameters.is_empty() { [vec![T::ZERO; channels], vec![T::ZERO; channels]] } else { [vec![], vec![]] };
+        let [dweight, dbias] = match pass.grad_parameters {
+            [weight, bias] => [&mut **weight, &mut **bias],
+            _ => forgotten.each_mut().map(Vec::as_mut_slice),
+        };
         self.norm(pass.input_shapes[0]).backward(
             pass.machine,
             layer::Backward {

@@ -157,6 +157,7 @@ mod tests {
     use convnet_kernels::{Isa, Machine};
 
     use super::super::Direction;
+    use super::super::relu::RectifierRule;
     use super::*;
     use crate::tensor::{from_channels_last, to_channels_last};
 
@@ -209,6 +210,7 @@ mod tests {
             saved: &[],
             saved_indices: &[],
             relu: false,
+            rectifier: RectifierRule::Gradient,
             grad_output: &grad_output,
             grad_inputs: &mut [Some(&mut dx)],
             grad_parameters: &mut [&mut dw, &mut db],

@@ -2,6 +2,7 @@
 
 use convnet_kernels::{Machine, Real};
 
+use super::relu::RectifierRule;
 use crate::shape::Shape;
 
 /// One of the two ways through a network.
@@ -109,12 +110,15 @@ pub struct Backward<'a, T> {
     /// Whether forward set negative outputs to zero; then the gradient of the output counts only where the output is
     /// positive. Only for layers that take an epilogue.
     pub relu: bool,
+    /// What a ReLU lets through. Other layers, and a ReLU that was joined to one, always give the gradient.
+    pub rectifier: RectifierRule,
     /// Gradient of the output, channels last. Empty when the first of `grad_inputs` already holds it: see
     /// [`grad_input_holding_grad_output`](Self::grad_input_holding_grad_output).
     pub grad_output: &'a [T],
     /// Where to write the gradient of each input; `None` where it is not asked for.
     pub grad_inputs: &'a mut [Option<&'a mut [T]>],
-    /// Where to add the gradient of each parameter that is not a buffer, in the order of the parameters.
+    /// Where to add the gradient of each parameter that is not a buffer, in the order of the parameters; empty when
+    /// nobody asks for these gradients.
     pub grad_parameters: &'a mut [&'a mut [T]],
     /// Working memory.
     pub scratch: &'a mut [T],

@@ -11,6 +11,7 @@
 
 use convnet_kernels::{Isa, Machine, Real};
 
+use super::relu::RectifierRule;
 use super::{Backward, Direction, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use};
 use crate::error::{Error, Result};
 use crate::random::{Address, Purpose, Random};
@@ -171,6 +172,7 @@ impl<T: Real> Single<T> {
             saved: &self.saved,
             saved_indices: &self.saved_indices,
             relu: false,
+            rectifier: RectifierRule::Gradient,
             grad_output: &stored,
             grad_inputs: &mut grad_inputs.iter_mut().map(|gradient| Some(gradient.as_mut_slice())).collect::<Vec<_>>(),
             grad_parameters: &mut grad_parameters.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(),

@@ -267,7 +267,8 @@ impl Drawing<'_> {
         let backward_moment = 2 * self.loss - moment;
         // The statistics of a batch are folded into the buffers when the whole step is done.
         let has_buffers = node.parameters().iter().any(|spec| spec.role == Role::Buffer);
-        let saved_until = if has_buffers { 2 * self.loss } else { backward_moment };
+        // A plan for inspection may walk back more than once.
+        let saved_until = if has_buffers || self.purpose == Purpose::Inspect { 2 * self.loss } else { backward_moment };
         let mut add = |length: usize, from: usize, to: usize| {
             (length > 0).then(|| {
                 let buffer = self.lives.add(length, from);

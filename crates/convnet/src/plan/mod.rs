@@ -11,11 +11,10 @@
 
 mod arena;
 mod fold;
+mod inspect;
 mod layout;
 mod run;
 mod schedule;
-
-use std::ops::Range;
 
 use convnet_kernels::{Machine, Real, memory};
 
@@ -23,9 +22,11 @@ use crate::error::{Error, Result};
 use crate::layer::Role;
 use crate::network::{MemoryUse, Network, NodeId, Parameters, Summary};
 use crate::shape::Shape;
-use crate::tensor::{Tensor, from_channels_last};
 
 use layout::Layout;
+
+pub use crate::layer::relu::RectifierRule;
+pub use inspect::{Seed, Stored};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,10 @@ pub struct Plan<T = f32> {
     logical_output: Vec<T>,
     /// Addresses the random numbers of the last forward pass.
     random: u64,
+    /// The values that the last forward pass has computed.
+    computed: Vec<bool>,
+    /// The values whose gradients the last backward pass has computed.
+    differentiated: Vec<bool>,
 }
 
 impl<T: Real> Plan<T> {
@@ -171,6 +176,8 @@ impl<T: Real> Plan<T> {
             gradients: gradients.collect::<Result<_>>()?,
             logical_output: reserve(output_shape.count())?,
             random: 0,
+            computed: vec![false; layout.values.len()],
+            differentiated: vec![false; layout.values.len()],
             layout,
         })
     }
@@ -214,28 +221,6 @@ impl<T: Real> Plan<T> {
     /// The gradient of each parameter, to be changed (such as clipped).
     pub fn gradients_mut(&mut self) -> &mut [Vec<T>] {
         &mut self.gradients
-    }
-
-    /// The value after the last forward pass, N×C×H×W. A plan for inspection has every value; others have those that
-    /// nothing was written over, which cannot be told apart, so they give none.
-    pub fn activation(&self, id: NodeId) -> Option<Tensor<T>> {
-        self.inspected(self.layout.values.get(id.index())?.clone()?, id)
-    }
-
-    /// The gradient of a value after the last backward pass, N×C×H×W; only for plans for inspection.
-    pub fn gradient(&self, id: NodeId) -> Option<Tensor<T>> {
-        self.inspected(self.layout.gradients.get(id.index())?.clone()?, id)
-    }
-
-    fn inspected(&self, range: Range<usize>, id: NodeId) -> Option<Tensor<T>> {
-        if self.purpose != Purpose::Inspect {
-            return None;
-        }
-        let stored = &self.arena[self.base..][range];
-        let shape = self.shapes[id.index()];
-        let mut logical = vec![T::ZERO; stored.len()];
-        from_channels_last(self.layout.stored[id.index()], stored, &mut logical);
-        Tensor::new(vec![shape.n, shape.c, shape.h, shape.w], logical).ok()
     }
 
     /// Folds the statistics of the last training batch into the buffers of batch norms.

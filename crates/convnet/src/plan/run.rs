@@ -8,6 +8,7 @@ use super::arena::carve;
 use super::fold::fold_batch_norm;
 use super::layout::{GradientTarget, Placed};
 use super::{Plan, Purpose};
+use crate::layer::relu::RectifierRule;
 use crate::layer::{Backward, Direction, Forward, LayerRules, Prepare};
 use crate::network::Parameters;
 use crate::tensor::{from_channels_last, to_channels_last};
@@ -19,22 +20,29 @@ impl<T: Real> Plan<T> {
     /// # Panics
     /// If the images are not exactly one batch, or the parameters belong to another network.
     pub fn forward(&mut self, parameters: &Parameters<T>, images: &[T], random: u64) -> &[T] {
-        assert_eq!(images.len(), self.input_shape.count(), "a batch of {} numbers is expected", self.input_shape);
-        assert_eq!(parameters.list().len(), self.roles.len(), "the parameters must be those of the planned network");
-        self.random = random;
-        self.prepare(parameters);
+        self.begin(parameters, images, random);
+        self.computed.fill(true);
         let arena = &mut self.arena[self.base..];
-        let input = self.layout.values[0].clone().unwrap_or(0..0);
-        to_channels_last(self.input_shape, images, &mut arena[input]);
+        let walk = Walk { machine: &self.machine, purpose: self.purpose, random, rectifier: RectifierRule::Gradient };
         for placed in &self.layout.steps {
             if !placed.step.alias {
                 let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
-                forward_step(&self.machine, self.purpose, random, placed, parameters, work);
+                forward_step(&walk, placed, parameters, work);
             }
         }
         let output = self.layout.values[self.output.index()].clone().unwrap_or(0..0);
         from_channels_last(self.layout.stored[self.output.index()], &arena[output], &mut self.logical_output);
         &self.logical_output
+    }
+
+    /// Takes in a batch of images, and parameters that may have changed.
+    pub(super) fn begin(&mut self, parameters: &Parameters<T>, images: &[T], random: u64) {
+        assert_eq!(images.len(), self.input_shape.count(), "a batch of {} numbers is expected", self.input_shape);
+        assert_eq!(parameters.list().len(), self.roles.len(), "the parameters must be those of the planned network");
+        self.random = random;
+        self.prepare(parameters);
+        let input = self.layout.values[0].clone().unwrap_or(0..0);
+        to_channels_last(self.input_shape, images, &mut self.arena[self.base..][input]);
     }
 
     /// The gradients of the parameters for this gradient of the output, N×C×H×W, at the last forward pass: written to
@@ -48,17 +56,14 @@ impl<T: Real> Plan<T> {
         for gradient in &mut self.gradients {
             gradient.fill(T::ZERO);
         }
+        self.differentiated.fill(true);
         let arena = &mut self.arena[self.base..];
         let Some(output) = self.layout.gradients[self.output.index()].clone() else { return };
         to_channels_last(self.layout.stored[self.output.index()], grad_output, &mut arena[output]);
+        let walk = Walk { machine: &self.machine, purpose: self.purpose, random: self.random, rectifier: RectifierRule::Gradient };
         for placed in self.layout.steps.iter().rev().filter(|placed| placed.backward) {
-            if placed.step.alias {
-                alias_backward(placed, arena);
-            } else {
-                let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
-                backward_step(&self.machine, self.purpose, self.random, placed, parameters, work, &mut self.gradients);
-            }
-            add_gradients(&self.machine, placed, arena);
+            let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
+            backward_step(&walk, placed, &placed.grad_inputs, parameters, work, &mut self.gradients);
         }
     }
 
@@ -93,11 +98,19 @@ fn prepare_step<T: Real>(machine: &Machine, placed: &Placed, direction: Directio
     }
 }
 
+/// What is the same for all steps of one pass.
+pub(super) struct Walk<'a> {
+    pub machine: &'a Machine,
+    pub purpose: Purpose,
+    pub random: u64,
+    pub rectifier: RectifierRule,
+}
+
 /// The memory of a plan while a step runs.
-struct Work<'a, T> {
-    arena: &'a mut [T],
-    indices: &'a mut [u32],
-    prepared: &'a [T],
+pub(super) struct Work<'a, T> {
+    pub arena: &'a mut [T],
+    pub indices: &'a mut [u32],
+    pub prepared: &'a [T],
 }
 
 fn asks_input_gradient(placed: &Placed) -> bool {
@@ -126,7 +139,7 @@ fn distinct(ranges: &[Range<usize>]) -> (Vec<Range<usize>>, Vec<usize>) {
     (list, places)
 }
 
-fn forward_step<T: Real>(machine: &Machine, purpose: Purpose, random: u64, placed: &Placed, parameters: &Parameters<T>, work: Work<'_, T>) {
+pub(super) fn forward_step<T: Real>(walk: &Walk<'_>, placed: &Placed, parameters: &Parameters<T>, work: Work<'_, T>) {
     let read: Vec<Range<usize>> = if placed.in_place { Vec::new() } else { placed.inputs.clone() };
     let residual_read = (!placed.residual.is_empty()).then(|| placed.residual.clone());
     let (mut ranges, places) = distinct(&read.into_iter().chain(residual_read.clone()).collect::<Vec<_>>());
@@ -148,12 +161,12 @@ fn forward_step<T: Real>(machine: &Machine, purpose: Purpose, random: u64, place
     } else {
         parameter_values(placed, parameters)
     };
-    prepare_step(machine, placed, Direction::Forward, &values, passing);
+    prepare_step(walk.machine, placed, Direction::Forward, &values, passing);
     placed.step.layer.forward(Forward {
-        machine,
-        training: purpose == Purpose::Train,
+        machine: walk.machine,
+        training: walk.purpose == Purpose::Train,
         input_gradient: asks_input_gradient(placed),
-        random: address(random, placed),
+        random: address(walk.random, placed),
         input_shapes: &placed.input_shapes,
         output_shape: placed.output_shape,
         flattened: placed.step.flattened,
@@ -169,23 +182,42 @@ fn forward_step<T: Real>(machine: &Machine, purpose: Purpose, random: u64, place
     });
 }
 
-fn backward_step<T: Real>(
-    machine: &Machine,
-    purpose: Purpose,
-    random: u64,
+/// Walks one step back: writes the gradients of its inputs to these targets, and adds to those of the parameters, unless
+/// `gradients` is empty.
+pub(super) fn backward_step<T: Real>(
+    walk: &Walk<'_>,
     placed: &Placed,
+    targets: &[GradientTarget],
+    parameters: &Parameters<T>,
+    work: Work<'_, T>,
+    gradients: &mut [Vec<T>],
+) {
+    let Work { arena, indices, prepared } = work;
+    if placed.step.alias {
+        alias_backward(placed, targets, arena);
+    } else {
+        let work = Work { arena: &mut *arena, indices, prepared };
+        layer_backward(walk, placed, targets, parameters, work, gradients);
+    }
+    add_gradients(walk.machine, targets, arena);
+}
+
+fn layer_backward<T: Real>(
+    walk: &Walk<'_>,
+    placed: &Placed,
+    targets: &[GradientTarget],
     parameters: &Parameters<T>,
     work: Work<'_, T>,
     gradients: &mut [Vec<T>],
 ) {
     let (mut ranges, places) = if placed.memory.keeps_inputs { distinct(&placed.inputs) } else { (Vec::new(), Vec::new()) };
     let reads = ranges.len();
-    let in_place = placed.grad_inputs.iter().any(|target| matches!(target, GradientTarget::InPlace(_)));
+    let in_place = targets.iter().any(|target| matches!(target, GradientTarget::InPlace(_)));
     let output = if placed.memory.keeps_output { placed.output.clone() } else { 0..0 };
     let grad_output = if in_place { 0..0 } else { placed.grad_output.clone() };
     let [_, prepared_scratch] = placed.prepared_scratch.clone();
     ranges.extend([output, placed.saved.clone(), grad_output, placed.backward_scratch.clone(), prepared_scratch]);
-    ranges.extend(placed.grad_inputs.iter().map(|target| match target {
+    ranges.extend(targets.iter().map(|target| match target {
         GradientTarget::None => 0..0,
         GradientTarget::Write(range) | GradientTarget::InPlace(range) | GradientTarget::Add(range, _) => range.clone(),
     }));
@@ -195,15 +227,15 @@ fn backward_step<T: Real>(
     let Ok([output, saved, grad_output, scratch, passing]) = <[&mut [T]; 5]>::try_from(others) else { return };
     let inputs: Vec<&[T]> = places.iter().map(|&place| &*parts[place]).collect();
     let mut grad_inputs: Vec<Option<&mut [T]>> =
-        grad_inputs.into_iter().zip(&placed.grad_inputs).map(|(part, target)| (*target != GradientTarget::None).then_some(part)).collect();
-    let mut grad_parameters: Vec<&mut [T]> =
-        gradients[placed.parameters.clone()].iter_mut().filter(|gradient| !gradient.is_empty()).map(Vec::as_mut_slice).collect();
+        grad_inputs.into_iter().zip(targets).map(|(part, target)| (*target != GradientTarget::None).then_some(part)).collect();
+    let asked = gradients.get_mut(placed.parameters.clone()).unwrap_or_default();
+    let mut grad_parameters: Vec<&mut [T]> = asked.iter_mut().filter(|gradient| !gradient.is_empty()).map(Vec::as_mut_slice).collect();
     let values = parameter_values(placed, parameters);
-    prepare_step(machine, placed, Direction::Backward, &values, passing);
+    prepare_step(walk.machine, placed, Direction::Backward, &values, passing);
     placed.step.layer.backward(Backward {
-        machine,
-        training: purpose == Purpose::Train,
-        random: address(random, placed),
+        machine: walk.machine,
+        training: walk.purpose == Purpose::Train,
+        random: address(walk.random, placed),
         input_shapes: &placed.input_shapes,
         output_shape: placed.output_shape,
         flattened: placed.step.flattened,
@@ -214,6 +246,7 @@ fn backward_step<T: Real>(
         saved,
         saved_indices: &work.indices[placed.saved_indices.clone()],
         relu: placed.step.relu,
+        rectifier: walk.rectifier,
         grad_output,
         grad_inputs: &mut grad_inputs,
         grad_parameters: &mut grad_parameters,
@@ -222,8 +255,8 @@ fn backward_step<T: Real>(
 }
 
 /// The gradient of a flatten that was left out: the same numbers, unless another reader's gradient lies there already.
-fn alias_backward<T: Real>(placed: &Placed, arena: &mut [T]) {
-    if let Some(GradientTarget::Write(range) | GradientTarget::Add(range, _)) = placed.grad_inputs.first() {
+fn alias_backward<T: Real>(placed: &Placed, targets: &[GradientTarget], arena: &mut [T]) {
+    if let Some(GradientTarget::Write(range) | GradientTarget::Add(range, _)) = targets.first() {
         let parts = carve(arena, &[placed.grad_output.clone(), range.clone()]);
         let Ok([from, to]) = <[&mut [T]; 2]>::try_from(parts) else { return };
         to.copy_from_slice(from);
@@ -231,8 +264,8 @@ fn alias_backward<T: Real>(placed: &Placed, arena: &mut [T]) {
 }
 
 /// Where a value is read more than once, its gradients are added.
-fn add_gradients<T: Real>(machine: &Machine, placed: &Placed, arena: &mut [T]) {
-    for target in &placed.grad_inputs {
+fn add_gradients<T: Real>(machine: &Machine, targets: &[GradientTarget], arena: &mut [T]) {
+    for target in targets {
         if let GradientTarget::Add(part, sum) = target {
             let parts = carve(arena, &[part.clone(), sum.clone()]);
             let Ok([part, sum]) = <[&mut [T]; 2]>::try_from(parts) else { return };
