@@ -17,6 +17,9 @@ use crate::window::{Axis, Rounding, Window};
 /// Numbers that are worth a piece of work.
 const PIECE: usize = 1 << 14;
 
+/// Channels whose numbers are a long way for memory to be read in order.
+const MANY_CHANNELS: usize = 128;
+
 /// How one axis is divided into windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Windows {
@@ -184,6 +187,16 @@ impl PoolShape {
 
     fn output_image(&self) -> usize {
         self.h.output * self.w.output * self.c
+    }
+
+    /// Whether the pixels of a window should be read one after the other, all channels of each at once: memory is then read
+    /// in the order in which it lies. Where windows share pixels these come from a cache anyway.
+    fn pays_in_order(&self) -> bool {
+        let apart = |axis: PoolAxis| match axis.windows {
+            Windows::Sliding(window) => window.stride >= window.size && window.dilation == 1,
+            Windows::Adaptive => axis.input.is_multiple_of(axis.output),
+        };
+        self.c >= MANY_CHANNELS && apart(self.h) && apart(self.w)
     }
 
     /// Rows of the output, or of the input, that one piece of work writes.

@@ -53,6 +53,7 @@ fn average_of_pixels<T: Real>(rows: &Span, cols: &Span, divisor: T, image: &[T],
 per_isa! {
     fn average_rows<T: Real, const N: usize>(shape: &PoolShape, count_padding: bool, first: usize, x: &[T], y: &mut [T]) {
         let (c, width) = (shape.c, shape.w.input);
+        let in_order = shape.pays_in_order();
         for (row, y) in y.chunks_exact_mut(shape.ow() * c).enumerate() {
             let (n, oy) = ((first + row) / shape.oh(), (first + row) % shape.oh());
             let image = &x[n * shape.input_image()..(n + 1) * shape.input_image()];
@@ -60,7 +61,7 @@ per_isa! {
             for (ox, y) in y.chunks_exact_mut(c).enumerate() {
                 let cols = shape.w.span(ox);
                 let divisor: T = divisor(&rows, &cols, count_padding);
-                if rows.count * cols.count >= LARGE_WINDOW {
+                if in_order || rows.count * cols.count >= LARGE_WINDOW {
                     average_of_pixels(&rows, &cols, divisor, image, width, y);
                     continue;
                 }

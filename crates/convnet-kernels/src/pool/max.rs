@@ -1,7 +1,7 @@
 //! The maximum of each window. The first of equal numbers in row-major order wins; a NaN wins over every number; padding
 //! never wins.
 
-use super::{PoolShape, block, blocks, by_channels, compiled_here};
+use super::{PoolShape, Span, block, blocks, by_channels, compiled_here};
 use crate::real::Generic;
 use crate::threads::Pieces;
 use crate::{Machine, Real, per_isa};
@@ -9,15 +9,34 @@ use crate::{Machine, Real, per_isa};
 /// The index of a window that covers no element; its maximum is −∞.
 pub const NO_ELEMENT: u32 = u32::MAX;
 
+/// The maximum of one window, in all channels.
+#[inline(always)]
+fn max_of_pixels<T: Real>(rows: &Span, cols: &Span, image: &[T], width: usize, y: &mut [T]) {
+    y.fill(T::NEG_INFINITY);
+    for row in 0..rows.count {
+        for col in 0..cols.count {
+            let x = &image[(rows.at(row) * width + cols.at(col)) * y.len()..][..y.len()];
+            for (best, &x) in y.iter_mut().zip(x) {
+                *best = if wins(x, *best) { x } else { *best };
+            }
+        }
+    }
+}
+
 per_isa! {
     fn max_rows<T: Real, const N: usize>(shape: &PoolShape, first: usize, x: &[T], y: &mut [T]) {
         let (c, width) = (shape.c, shape.w.input);
+        let in_order = shape.pays_in_order();
         for (row, y) in y.chunks_exact_mut(shape.ow() * c).enumerate() {
             let (n, oy) = ((first + row) / shape.oh(), (first + row) % shape.oh());
             let image = &x[n * shape.input_image()..(n + 1) * shape.input_image()];
             let rows = shape.h.span(oy);
             for (ox, y) in y.chunks_exact_mut(c).enumerate() {
                 let cols = shape.w.span(ox);
+                if in_order {
+                    max_of_pixels(&rows, &cols, image, width, y);
+                    continue;
+                }
                 for start in blocks::<N>(c) {
                     let mut best = [T::NEG_INFINITY; N];
                     for row in 0..rows.count {
@@ -35,6 +54,22 @@ per_isa! {
     }
 }
 
+/// As [`max_of_pixels`], and the index of the pixel that holds each maximum.
+#[inline(always)]
+fn max_of_pixels_with_indices<T: Real>(rows: &Span, cols: &Span, image: &[T], width: usize, y: &mut [T], indices: &mut [u32]) {
+    for row in 0..rows.count {
+        for col in 0..cols.count {
+            let place = rows.at(row) * width + cols.at(col);
+            let x = &image[place * y.len()..][..y.len()];
+            for ((best, index), &x) in y.iter_mut().zip(&mut *indices).zip(x) {
+                let wins = wins(x, *best);
+                *best = if wins { x } else { *best };
+                *index = if wins { place as u32 } else { *index };
+            }
+        }
+    }
+}
+
 /// Whether `x` takes the place of the best so far: it is larger, or the first NaN.
 #[inline(always)]
 #[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord)]
@@ -45,6 +80,7 @@ fn wins<T: Real>(x: T, best: T) -> bool {
 per_isa! {
     fn max_rows_with_indices<T: Real, const N: usize>(shape: &PoolShape, first: usize, x: &[T], y: &mut [T], indices: &mut [u32]) {
         let (c, width) = (shape.c, shape.w.input);
+        let in_order = shape.pays_in_order();
         let length = shape.ow() * c;
         for (row, (y, indices)) in y.chunks_exact_mut(length).zip(indices.chunks_exact_mut(length)).enumerate() {
             let (n, oy) = ((first + row) / shape.oh(), (first + row) % shape.oh());
@@ -54,6 +90,12 @@ per_isa! {
                 let cols = shape.w.span(ox);
                 let empty = rows.count == 0 || cols.count == 0;
                 let first_index = if empty { NO_ELEMENT } else { (rows.first * width + cols.first) as u32 };
+                if in_order {
+                    y.fill(T::NEG_INFINITY);
+                    indices.fill(first_index);
+                    max_of_pixels_with_indices(&rows, &cols, image, width, y, indices);
+                    continue;
+                }
                 for start in blocks::<N>(c) {
                     let mut best = [T::NEG_INFINITY; N];
                     let mut index = [first_index; N];
