@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use convnet::data::Augmentation;
 use convnet::initialise::Initialisation;
+use convnet::look::Scale;
+use convnet::look::report::Language;
 use convnet::loss::Loss;
 use convnet::network::Solve;
 use convnet::optim::{Optimizer, Schedule};
@@ -53,6 +55,8 @@ pub enum Command {
     Check(CheckArguments),
     /// Show one output number as its products, their sum and the bias.
     Explain(ExplainArguments),
+    /// Look inside: filters, activation maps, statistics and receptive fields as one page, pictures and numbers.
+    Look(LookArguments),
     /// Measure speed.
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -261,6 +265,59 @@ pub struct ExplainArguments {
     /// The most products to print.
     #[arg(long, default_value_t = 40)]
     pub terms: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct LookArguments {
+    /// A run folder or a model file.
+    pub model: PathBuf,
+
+    /// PNG, JPEG, WebP or BMP files, or `test:N` for test images of the data; a few test images by default.
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+
+    #[command(flatten)]
+    pub data: DataArguments,
+
+    /// A layer to look at; may be given several times. All by default.
+    #[arg(long = "layer", value_name = "NAME")]
+    pub layers: Vec<String>,
+
+    /// Which activation maps share a colour scale.
+    #[arg(long, value_enum, default_value = "layer")]
+    pub scale: MapScale,
+
+    /// The most test images that statistics are taken over.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub samples: usize,
+
+    /// The folder to write to; by default `look` in the run folder, or beside the model file.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// The language of the page: en or ko.
+    #[arg(long, default_value = "en")]
+    pub language: Language,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MapScale {
+    /// Each map has its own.
+    Map,
+    /// The maps of a layer share one.
+    Layer,
+    /// All maps of an image share one.
+    Network,
+}
+
+impl From<MapScale> for Scale {
+    fn from(scale: MapScale) -> Self {
+        match scale {
+            MapScale::Map => Self::Map,
+            MapScale::Layer => Self::Layer,
+            MapScale::Network => Self::Network,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Predict(command) => commands::predict::run(command, &arguments.machine, &output),
         Command::Check(command) => commands::check::run(command, &arguments.machine, &output),
         Command::Explain(command) => commands::explain::run(command, &output),
+        Command::Look(command) => commands::look::run(command, &arguments.machine, &output),
         Command::Bench(command) => commands::bench::run(command, &arguments.machine, &output),
     };
     match result {

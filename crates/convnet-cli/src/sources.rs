@@ -57,6 +57,15 @@ pub fn network(net: &str, arguments: &TextArguments) -> Result<Network> {
     Network::load(net, arguments)
 }
 
+/// The number of the test image that `test:N` stands for.
+pub fn test_image(argument: &str, data: &Dataset) -> Result<usize> {
+    let number = argument.strip_prefix("test:").and_then(|number| number.parse::<usize>().ok());
+    number.filter(|number| *number < data.test.len()).ok_or_else(|| {
+        let last = data.test.len().saturating_sub(1);
+        Error::Argument(format!("'{argument}' is no test image; they are test:0 to test:{last}"))
+    })
+}
+
 /// What images to open, and how.
 pub struct DataSource<'a> {
     pub arguments: &'a DataArguments,

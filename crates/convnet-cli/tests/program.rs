@@ -8,6 +8,11 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+#[path = "program/browser.rs"]
+mod browser;
+#[path = "program/look.rs"]
+mod look;
+
 /// A small network that trains in a second.
 const NET: &str = "input 1x28x28 -> conv 6 5x5 stride 2 -> bn -> relu -> maxpool 2 -> flatten -> fc 10";
 

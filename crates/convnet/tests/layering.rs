@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up, as `ARCHITECTURE.md` lists them.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "error",
     "shape",
     "tensor",
     "random",
     "file",
+    "page",
     "layer",
     "network",
     "zoo",

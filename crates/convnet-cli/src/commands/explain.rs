@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use convnet::Result;
 use convnet::data::{Dataset, read_image};
 use convnet::look::{Explanation, Inspector, Term, explain};
 use convnet::model::Model;
-use convnet::{Error, Result};
 
 use crate::arguments::ExplainArguments;
 use crate::output::Output;
+use crate::sources::test_image;
 
 /// Rows and columns of the image beyond which the patch is not printed.
 const PRINTED_PATCH: usize = 16;
@@ -24,12 +25,11 @@ pub fn run(arguments: &ExplainArguments, output: &Output) -> Result<ExitCode> {
 }
 
 fn image(argument: &str, model: &Model) -> Result<Vec<u8>> {
-    let Some(number) = argument.strip_prefix("test:") else { return read_image(argument, model.image_size()) };
+    if !argument.starts_with("test:") {
+        return read_image(argument, model.image_size());
+    }
     let data = Dataset::embedded();
-    let number = number.parse::<usize>().ok().filter(|number| *number < data.test.len());
-    let number =
-        number.ok_or_else(|| Error::Argument(format!("'{argument}' is no test image; they are test:0 to test:{}", data.test.len() - 1)))?;
-    Ok(data.test.image(number).to_vec())
+    Ok(data.test.image(test_image(argument, &data)?).to_vec())
 }
 
 fn text(explanation: &Explanation, most: usize) -> String {

@@ -1,7 +1,30 @@
 //! Looking inside: what every layer computes for an image, and the arithmetic behind any single number.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `inspector` | a model that has seen one image |
+//! | `explain` | one number as products, sum and bias |
+//! | `filters` | weights of convolutions: norms, dead and doubled filters |
+//! | `maps` | activation maps of an image |
+//! | `statistics` | activations over a data set: means, sparsity, dead channels |
+//! | `picture` | arrays to pictures |
+//! | `contents` | all of that together, for a model, images and a data set |
+//! | `report` | the page that shows it |
+//! | `folder` | the page, the pictures and the numbers as files |
 
+pub mod contents;
 mod explain;
+mod filters;
+pub mod folder;
 mod inspector;
+mod maps;
+pub mod picture;
+pub mod report;
+mod statistics;
 
+pub use contents::{Contents, ImageContents, NamedImage, Options};
 pub use explain::{Choice, Explanation, Factor, Term, explain};
+pub use filters::{DEAD_NORM, DOUBLE_COSINE, Filter, LayerFilters, Like, convolutions, filters};
 pub use inspector::Inspector;
+pub use maps::{LayerMaps, Map, Scale, maps, ranges};
+pub use statistics::{ChannelStatistics, LayerStatistics, SAME, Statistics, activated, statistics};

@@ -1,7 +1,7 @@
 //! A line chart: what its template needs, computed from series of points.
 
-use super::number::{GAP, count, figure, fixed};
-use super::svg::{Scale, Ticks, coordinate, points};
+use crate::page::number::{GAP, count, figure, fixed};
+use crate::page::svg::{Scale, Ticks, coordinate, points};
 
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 240.0;

@@ -1,8 +1,8 @@
 //! What is taken for what: the confusion matrix as a table of colours, and precision and recall of each class.
 
-use super::colour::LEVELS;
-use super::number::{count, percent};
 use crate::model::Evaluation;
+use crate::page::colour::LEVELS;
+use crate::page::number::{count, percent};
 
 /// The most classes that the confusion matrix and the table of classes show.
 const MOST_CLASSES: usize = 30;

@@ -1,7 +1,7 @@
 //! The course of a training as charts and as a table.
 
 use super::chart::{LineChart, Series, Unit};
-use super::number::{count, duration, figure, percent};
+use crate::page::number::{count, duration, figure, percent};
 use crate::train::{EpochRecord, StepRecord};
 
 /// A value beyond this is drawn no more than one that is not a number.

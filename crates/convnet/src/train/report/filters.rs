@@ -1,13 +1,13 @@
 //! The filters of the first convolution as pictures: mid-grey is 0, white and black are the largest weight of the filter
 //! and its negative. Filters of three channels are shown in colour, those of others as one grey square for each channel.
 
-use image::ExtendedColorType;
-
-use super::number::{count, figure, sizes};
-use super::picture::{Picture, Pixels, picture};
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::network::{Network, Parameters};
+use crate::page::colour_map::{ColourMap, Range};
+use crate::page::number::{count, figure, sizes};
+use crate::page::picture::Picture;
+use crate::page::raster::Raster;
 
 /// The most filters, and the most channels of one filter, that are shown.
 const MOST: usize = 64;
@@ -53,10 +53,14 @@ pub(super) fn first_layer(network: &Network, parameters: &Parameters) -> Result<
         notes.push(format!("Of each filter the first {MOST} of {} channels are shown.", count(c as u64)));
     }
     let list = weight.values().chunks_exact(c * r * s).take(MOST).enumerate().map(|(number, filter)| {
-        let largest = filter.iter().filter(|weight| weight.is_finite()).fold(0.0, |largest: f32, weight| largest.max(weight.abs()));
-        let picture = if c == 3 { colour(filter, [r, s], largest) } else { squares(filter, [c.min(MOST), r, s], largest) }?;
+        let range = Range::symmetric(filter);
+        let picture = if c == 3 {
+            Picture::new(&Raster::colour_planes(filter, [r, s], range)?, SHOWN)
+        } else {
+            squares(filter, [c.min(MOST), r, s], range)
+        }?;
         let broken = filter.iter().any(|weight| !weight.is_finite());
-        let largest = if broken { "not finite".to_owned() } else { format!("±{}", figure(f64::from(largest))) };
+        let largest = if broken { "not finite".to_owned() } else { format!("±{}", figure(f64::from(range.high))) };
         Ok(Filter { number, picture, largest })
     });
     Ok(Some(Filters {
@@ -69,32 +73,12 @@ pub(super) fn first_layer(network: &Network, parameters: &Parameters) -> Result<
     }))
 }
 
-/// A weight as brightness: 128 for 0, up to 127 more or less for the largest. What is not finite is 0.
-fn brightness(weight: f32, largest: f32) -> u8 {
-    let share = if largest > 0.0 && weight.is_finite() { weight / largest } else { 0.0 };
-    (128.0 + 127.0 * share).round() as u8
-}
-
-/// A filter 3×R×S as a picture R×S.
-fn colour(filter: &[f32], [r, s]: [usize; 2], largest: f32) -> Result<Picture> {
-    let bytes: Vec<u8> = (0..r * s).flat_map(|place| [0, 1, 2].map(|c| brightness(filter[c * r * s + place], largest))).collect();
-    picture(Pixels { height: r, width: s, bytes: &bytes, colour: ExtendedColorType::Rgb8 }, SHOWN)
-}
-
 /// A filter C×R×S as C grey pictures beside and below each other, one clear pixel between them.
-fn squares(filter: &[f32], [c, r, s]: [usize; 3], largest: f32) -> Result<Picture> {
+fn squares(filter: &[f32], [c, r, s]: [usize; 3], range: Range) -> Result<Picture> {
     let columns = (1..=c).find(|columns| columns * columns >= c).unwrap_or(1);
-    let (height, width) = (c.div_ceil(columns) * (r + 1) - 1, columns * (s + 1) - 1);
-    let mut bytes = vec![0; height * width * 2];
-    for (channel, plane) in filter.chunks_exact(r * s).take(c).enumerate() {
-        let (top, left) = (channel / columns * (r + 1), channel % columns * (s + 1));
-        for (place, &weight) in plane.iter().enumerate() {
-            let pixel = (top + place / s) * width + left + place % s;
-            bytes[2 * pixel..2 * pixel + 2].copy_from_slice(&[brightness(weight, largest), 255]);
-        }
-    }
+    let tiles = filter.chunks_exact(r * s).take(c).map(|plane| Raster::plane(plane, [r, s], range, ColourMap::Grey));
     let shown = if c == 1 { SHOWN } else { 2 * SHOWN };
-    picture(Pixels { height, width, bytes: &bytes, colour: ExtendedColorType::La8 }, shown)
+    Picture::new(&Raster::sheet(&tiles.collect::<Result<Vec<_>>>()?, columns, 1)?, shown)
 }
 
 #[cfg(test)]
@@ -110,13 +94,6 @@ mod tests {
         let network = builder.finish(conv).unwrap();
         let parameters = Parameters::build(&network, |_, spec| (0..spec.count()).map(|place| place as f32 - 7.0).collect()).unwrap();
         first_layer(&network, &parameters).unwrap().unwrap()
-    }
-
-    #[test]
-    fn zero_is_mid_grey_and_the_scale_is_symmetric() {
-        assert_eq!([-2.0, -1.0, 0.0, 1.0, 2.0].map(|weight| brightness(weight, 2.0)), [1, 65, 128, 192, 255]);
-        assert_eq!(brightness(0.0, 0.0), 128);
-        assert_eq!(brightness(f32::NAN, 1.0), 128);
     }
 
     #[test]

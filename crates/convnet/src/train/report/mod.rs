@@ -11,25 +11,21 @@ use crate::error::{Error, Result};
 use crate::layer::Role;
 use crate::model::{Evaluation, Mistake};
 use crate::network::{Network, Parameters};
+use crate::page::colour::{self, Swatch};
+use crate::page::number::{GAP, count, duration, figure, percent, sizes};
+use crate::page::picture::{self, Picture};
 
 mod chart;
 mod classes;
-mod colour;
 mod curves;
 mod filters;
-mod number;
-mod picture;
-mod svg;
 #[cfg(test)]
 mod tests;
 
 use chart::LineChart;
 use classes::{Bar, ClassRow, Confusion};
-use colour::Swatch;
 use curves::EpochRow;
 use filters::Filters;
-use number::{GAP, count, duration, figure, percent, sizes};
-use picture::Picture;
 
 /// The most mistakes that are shown, and how many of them at first sight.
 const MOST_MISTAKES: usize = 100;

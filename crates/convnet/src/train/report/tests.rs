@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
-
 use super::*;
 use crate::layer::conv2d::Conv2d;
 use crate::layer::relu::Relu;
 use crate::model::Counter;
 use crate::network::NodeId;
+use crate::page::reading::{attributes, elements};
 use crate::train::Score;
 
 /// Everything that a report refers to.
@@ -94,41 +92,6 @@ fn whole(material: &Material) -> Report<'_> {
         next_commands: vec!["convnet eval run".into()],
         ..Report::new("A run", &material.network, &material.parameters)
     }
-}
-
-/// Calls `seen` for every element after checking that all are closed in order and that every reference is to a letter.
-fn elements(page: &str, mut seen: impl FnMut(&str, &BytesStart<'_>)) {
-    let mut reader = Reader::from_str(page);
-    reader.config_mut().check_end_names = true;
-    let mut depth = 0_usize;
-    loop {
-        match reader.read_event().unwrap_or_else(|error| panic!("at byte {}: {error}", reader.error_position())) {
-            Event::Start(element) => {
-                depth += 1;
-                seen(&String::from_utf8_lossy(element.name().as_ref()), &element);
-            }
-            Event::Empty(element) => seen(&String::from_utf8_lossy(element.name().as_ref()), &element),
-            Event::End(_) => depth -= 1,
-            Event::GeneralRef(reference) => assert!(reference.resolve_char_ref().unwrap().is_some(), "{reference:?}"),
-            Event::Eof => break,
-            _ => {}
-        }
-    }
-    assert_eq!(depth, 0, "elements are left open");
-}
-
-/// The values of an attribute, wherever it stands.
-fn attributes(page: &str, wanted: &str) -> Vec<String> {
-    let mut values = Vec::new();
-    elements(page, |_, element| {
-        for attribute in element.attributes() {
-            let attribute = attribute.unwrap();
-            if attribute.key.as_ref() == wanted.as_bytes() {
-                values.push(attribute.unescape_value().unwrap().into_owned());
-            }
-        }
-    });
-    values
 }
 
 const SECTIONS: [&str; 8] = ["course", "classes", "mistakes", "filters", "layers", "settings", "machine", "next"];

@@ -1,8 +1,6 @@
-//! Pictures inside the page: small images as PNG in `data:` addresses.
+//! Pictures inside a page: small images as PNG in `data:` addresses.
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
-
+use super::raster::Raster;
 use crate::error::{Error, Result};
 use crate::shape::sizes_text;
 
@@ -12,73 +10,59 @@ const LONGEST: usize = 96;
 const SHOWN: usize = 112;
 
 /// A picture and the size at which it is shown.
-#[derive(Debug, PartialEq)]
-pub(super) struct Picture {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Picture {
     /// The `data:` address.
     pub address: String,
     pub width: usize,
     pub height: usize,
 }
 
-/// Bytes of one image and what they mean.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pixels<'a> {
-    pub height: usize,
-    pub width: usize,
-    /// H×W×channels.
-    pub bytes: &'a [u8],
-    pub colour: ExtendedColorType,
+impl Picture {
+    /// A picture whose pixels are shown as squares, as many of the page's pixels wide as fit into `shown`.
+    pub fn new(raster: &Raster, shown: usize) -> Result<Self> {
+        let times = (shown / raster.width().max(raster.height())).max(1);
+        let address = format!("data:image/png;base64,{}", base64(&raster.png()?));
+        Ok(Self { address, width: times * raster.width(), height: times * raster.height() })
+    }
 }
 
-/// A picture whose pixels are shown as squares, as many of the page's pixels wide as fit into `shown`.
-pub(super) fn picture(pixels: Pixels<'_>, shown: usize) -> Result<Picture> {
-    let Pixels { height, width, bytes, colour } = pixels;
-    let side = |side: usize| u32::try_from(side).map_err(|_| Error::Argument(format!("a picture {side} pixels long is too large")));
-    let mut png = Vec::new();
-    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive)
-        .write_image(bytes, side(width)?, side(height)?, colour)
-        .map_err(|error| Error::Argument(format!("a picture of the report: {error}")))?;
-    let times = (shown / width.max(height)).max(1);
-    Ok(Picture { address: format!("data:image/png;base64,{}", base64(&png)), width: times * width, height: times * height })
-}
-
-/// The picture of an image C×H×W: three channels are colour, one is grey, of others the mean is shown.
+/// The picture of an image C×H×W: three channels are colour, one is grey, of others the mean is shown. Large images are
+/// reduced to means of squares.
 ///
 /// # Errors
 /// There are not C·H·W bytes, or an axis is empty.
-pub(super) fn of_image(image: &[u8], size: [usize; 3]) -> Result<Picture> {
+pub(crate) fn of_image(image: &[u8], size: [usize; 3]) -> Result<Picture> {
+    Picture::new(&reduced(image, size, LONGEST)?, SHOWN)
+}
+
+/// The pixels of an image C×H×W, its longest side reduced to at most `longest` by taking means of squares.
+///
+/// # Errors
+/// There are not C·H·W bytes, or an axis is empty.
+pub(crate) fn reduced(image: &[u8], size: [usize; 3], longest: usize) -> Result<Raster> {
     let [c, h, w] = size;
     let expected = c.checked_mul(h).and_then(|product| product.checked_mul(w)).filter(|&count| count > 0);
     if expected != Some(image.len()) {
         return Err(Error::Argument(format!("an image of {} cannot have {} bytes", sizes_text(&size), image.len())));
     }
-    let factor = h.max(w).div_ceil(LONGEST);
-    let (height, width) = (h.div_ceil(factor), w.div_ceil(factor));
-    let shown = if c == 3 { 3 } else { 1 };
-    let channels = c / shown;
-    let mut bytes = Vec::with_capacity(height * width * shown);
-    for y in 0..height {
-        for x in 0..width {
-            for first in 0..shown {
-                let planes = image.chunks_exact(h * w).skip(first).take(channels);
-                bytes.push(mean(planes, [y * factor, x * factor], [h, w], factor));
-            }
-        }
+    let factor = h.max(w).div_ceil(longest);
+    if factor == 1 {
+        return Raster::image(image, size);
     }
-    let colour = if shown == 3 { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
-    picture(Pixels { height, width, bytes: &bytes, colour }, SHOWN)
+    let (height, width) = (h.div_ceil(factor), w.div_ceil(factor));
+    let mut bytes = Vec::with_capacity(c * height * width);
+    for plane in image.chunks_exact(h * w) {
+        bytes.extend((0..height * width).map(|place| mean(plane, [place / width * factor, place % width * factor], [h, w], factor)));
+    }
+    Raster::image(&bytes, [c, height, width])
 }
 
-/// The mean of a square of pixels through some planes H×W, as far as it lies inside.
-fn mean<'a>(planes: impl Iterator<Item = &'a [u8]>, [top, left]: [usize; 2], [h, w]: [usize; 2], side: usize) -> u8 {
+/// The mean of a square of pixels of a plane H×W, as far as it lies inside.
+fn mean(plane: &[u8], [top, left]: [usize; 2], [h, w]: [usize; 2], side: usize) -> u8 {
     let (bottom, right) = ((top + side).min(h), (left + side).min(w));
-    let (mut sum, mut count) = (0_u64, 0_u64);
-    for plane in planes {
-        for y in top..bottom {
-            sum += plane[y * w + left..y * w + right].iter().map(|&byte| u64::from(byte)).sum::<u64>();
-            count += (right - left) as u64;
-        }
-    }
+    let count = ((bottom - top) * (right - left)) as u64;
+    let sum: u64 = (top..bottom).flat_map(|y| &plane[y * w + left..y * w + right]).map(|&byte| u64::from(byte)).sum();
     ((sum + count / 2) / count.max(1)).min(255) as u8
 }
 
@@ -148,11 +132,6 @@ mod tests {
         let image = decoded(&small).to_luma8();
         assert_eq!(image.dimensions(), (34, 67));
         assert_eq!(image.get_pixel(0, 0).0, [100], "the mean of 0, 100 and 200");
-    }
-
-    #[test]
-    fn other_channels_are_shown_as_their_mean() {
-        assert_eq!(decoded(&of_image(&[10, 20], [2, 1, 1]).unwrap()).to_luma8().into_raw(), [15]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 /// A straight map from numbers to places on the page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scale {
+pub(crate) struct Scale {
     numbers: [f64; 2],
     places: [f64; 2],
 }
@@ -37,7 +37,7 @@ fn apart([from, to]: [f64; 2]) -> [f64; 2] {
 
 /// Round numbers at equal distances: 1, 2 or 5 times a power of ten.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Ticks {
+pub(crate) struct Ticks {
     /// Their distance is `mantissa · 10^exponent`.
     mantissa: i64,
     exponent: i32,
@@ -94,7 +94,7 @@ impl Ticks {
 }
 
 /// The power of ten of the first digit.
-pub(super) fn exponent_of(number: f64) -> i32 {
+pub(crate) fn exponent_of(number: f64) -> i32 {
     // The decimal form is exact where a logarithm is not.
     format!("{number:e}").split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0)
 }
@@ -105,7 +105,7 @@ fn decimal(mantissa: i64, exponent: i32) -> f64 {
 }
 
 /// A place on the page, to a tenth of a unit.
-pub(super) fn coordinate(place: f64) -> String {
+pub(crate) fn coordinate(place: f64) -> String {
     let text = format!("{place:.1}");
     match text.strip_suffix(".0") {
         Some("-0") => "0".to_owned(),
@@ -115,7 +115,7 @@ pub(super) fn coordinate(place: f64) -> String {
 }
 
 /// The `points` of a polyline.
-pub(super) fn points(places: impl Iterator<Item = (f64, f64)>) -> String {
+pub(crate) fn points(places: impl Iterator<Item = (f64, f64)>) -> String {
     places.map(|(x, y)| format!("{},{}", coordinate(x), coordinate(y))).collect::<Vec<_>>().join(" ")
 }
 

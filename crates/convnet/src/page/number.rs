@@ -3,10 +3,10 @@
 use super::svg::exponent_of;
 
 /// Stands between a number and its unit: narrow, and no line ends there.
-pub(super) const GAP: char = '\u{202f}';
+pub(crate) const GAP: char = '\u{202f}';
 
 /// `1,234,567`.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -19,7 +19,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A number with so many decimals, `-1,234.50`; with an exponent where it would be long.
-pub(super) fn fixed(number: f64, decimals: usize) -> String {
+pub(crate) fn fixed(number: f64, decimals: usize) -> String {
     if decimals > 4 || number.abs() >= 1e9 {
         return scientific(number, 2);
     }
@@ -32,7 +32,7 @@ pub(super) fn fixed(number: f64, decimals: usize) -> String {
 }
 
 /// Three digits that count, `0.289`, `12.3`, `1,234`, `2.5e-5`.
-pub(super) fn figure(number: f64) -> String {
+pub(crate) fn figure(number: f64) -> String {
     if !number.is_finite() {
         return if number.is_nan() { "not a number" } else { "infinite" }.to_owned();
     }
@@ -57,7 +57,7 @@ fn scientific(number: f64, decimals: usize) -> String {
 }
 
 /// `90.1 %` of a share from 0 to 1. Only all is `100 %` and only nothing is `0 %`.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     if !share.is_finite() {
         return "not a number".to_owned();
     }
@@ -73,7 +73,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// `48.2 s`, `1 min 23 s`, `2 h 05 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "unknown".to_owned();
     }
@@ -86,7 +86,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// Sizes with the sign of multiplication, `64×3×5×5`.
-pub(super) fn sizes(sizes: &[usize]) -> String {
+pub(crate) fn sizes(sizes: &[usize]) -> String {
     sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
 }
 

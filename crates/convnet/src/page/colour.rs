@@ -1,35 +1,38 @@
-//! A perceptually uniform scale of colours: equal steps of lightness in OKLab, from nearly the page's own colour to its
-//! opposite, for a light page and for a dark one.
+//! Perceptually uniform colours: equal steps of lightness along a path through OKLab. The two scales here go from nearly
+//! the page's own colour to its opposite, for a light page and for a dark one.
 //!
 //! Source: B. Ottosson, "A perceptual color space for image processing" (2020), whose matrices these are.
 
 /// Steps of the scale.
-pub(super) const LEVELS: usize = 15;
+pub(crate) const LEVELS: usize = 15;
 
 /// The colour of a field and the colour of text on it, `#rrggbb`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Swatch {
+pub(crate) struct Swatch {
     pub fill: String,
     pub ink: String,
 }
 
-/// A path through OKLCh: lightness from 0 to 1, chroma at its middle, hue in degrees, each from the first step to the last.
-struct Path {
-    lightness: [f64; 2],
-    chroma: f64,
-    hue: [f64; 2],
+/// A path through OKLCh: lightness from 0 to 1, chroma at its start, middle and end (a parabola through all three), hue in
+/// degrees, each from the first step to the last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub lightness: [f64; 2],
+    pub chroma: [f64; 3],
+    pub hue: [f64; 2],
 }
 
-const ON_LIGHT: Path = Path { lightness: [0.955, 0.36], chroma: 0.125, hue: [105.0, 265.0] };
-const ON_DARK: Path = Path { lightness: [0.30, 0.93], chroma: 0.125, hue: [275.0, 105.0] };
+// The ends of the scales are near white and black, where the screen has little room for chroma.
+const ON_LIGHT: Path = Path { lightness: [0.955, 0.36], chroma: [0.03125, 0.125, 0.03125], hue: [105.0, 265.0] };
+const ON_DARK: Path = Path { lightness: [0.30, 0.93], chroma: [0.03125, 0.125, 0.03125], hue: [275.0, 105.0] };
 
 /// The scale for a light page.
-pub(super) fn on_light() -> Vec<Swatch> {
+pub(crate) fn on_light() -> Vec<Swatch> {
     scale(&ON_LIGHT)
 }
 
 /// The scale for a dark page.
-pub(super) fn on_dark() -> Vec<Swatch> {
+pub(crate) fn on_dark() -> Vec<Swatch> {
     scale(&ON_DARK)
 }
 
@@ -38,23 +41,30 @@ fn scale(path: &Path) -> Vec<Swatch> {
 }
 
 fn swatch(path: &Path, share: f64) -> Swatch {
-    let between = |[from, to]: [f64; 2]| from + share * (to - from);
-    // The ends of the scale are near white and black, where the screen has little room for chroma.
-    let arch = 1.0 - (2.0 * share - 1.0) * (2.0 * share - 1.0) * 0.75;
-    let mut chroma = path.chroma * arch;
-    let linear = loop {
-        let linear = linear_rgb(between(path.lightness), chroma, between(path.hue));
-        if chroma < 1e-3 || linear.iter().all(|part| (0.0..=1.0).contains(part)) {
-            break linear;
-        }
-        chroma -= 0.002;
-    };
-    let bytes = linear.map(|part| (255.0 * encoded(part)).round().clamp(0.0, 255.0) as u8);
+    let bytes = path.colour(share);
     let ink = if contrast(bytes, [0; 3]) >= contrast(bytes, [255; 3]) { [0; 3] } else { [255; 3] };
     Swatch { fill: hex(bytes), ink: hex(ink) }
 }
 
-fn hex([red, green, blue]: [u8; 3]) -> String {
+impl Path {
+    /// The sRGB bytes at a share of the way, 0 to 1: the chroma is reduced to what the screen can show.
+    pub fn colour(&self, share: f64) -> [u8; 3] {
+        let between = |[from, to]: [f64; 2]| from + share * (to - from);
+        let [start, middle, end] = self.chroma;
+        let straight = start + share * (end - start);
+        let mut chroma = straight + 4.0 * share * (1.0 - share) * (middle - (start + end) / 2.0);
+        let linear = loop {
+            let linear = linear_rgb(between(self.lightness), chroma, between(self.hue));
+            if chroma < 1e-3 || linear.iter().all(|part| (0.0..=1.0).contains(part)) {
+                break linear;
+            }
+            chroma -= 0.002;
+        };
+        linear.map(|part| (255.0 * encoded(part)).round().clamp(0.0, 255.0) as u8)
+    }
+}
+
+pub(crate) fn hex([red, green, blue]: [u8; 3]) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
@@ -94,7 +104,7 @@ fn contrast(first: [u8; 3], second: [u8; 3]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn bytes(hex: &str) -> [u8; 3] {
@@ -102,7 +112,7 @@ mod tests {
     }
 
     /// OKLab of an sRGB colour.
-    fn lab(colour: [u8; 3]) -> [f64; 3] {
+    pub(in crate::page) fn lab(colour: [u8; 3]) -> [f64; 3] {
         let [r, g, b] = colour.map(decoded);
         let [l, m, s] = [
             0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b,

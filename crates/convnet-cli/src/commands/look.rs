@@ -1,0 +1,115 @@
+//! `convnet look`: what is inside a model, as a page, pictures and numbers.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use convnet::data::{Dataset, read_image};
+use convnet::look::{Contents, NamedImage, Options, folder};
+use convnet::model::Model;
+use convnet::{Error, Result};
+use serde_json::json;
+
+use crate::arguments::{LookArguments, MachineArguments};
+use crate::output::Output;
+use crate::sources::{DataSource, machine, test_image};
+
+/// Images that are looked at where none is named.
+const IMAGES: usize = 3;
+
+pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
+    let machine = machine(machine_arguments)?;
+    if arguments.samples == 0 {
+        return Err(Error::Argument("--samples is 0; statistics need at least one image".into()));
+    }
+    let model = Model::load(&arguments.model)?;
+    let data = data(arguments, &model, output)?;
+    let images = images(arguments, &model, data.as_ref())?;
+    let options = Options {
+        layers: arguments.layers.clone(),
+        images,
+        split: data.as_ref().map(|data| &data.test),
+        samples: arguments.samples,
+        scale: arguments.scale.into(),
+        machine,
+    };
+    let contents = Contents::gather(&model, &options, |step| output.note(format!("looking at {step}")))?;
+    let target = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.model));
+    let title = arguments.model.display().to_string();
+    let files = folder::write(&contents, &target, &title, &commands(arguments, &contents), arguments.language)?;
+    let report = target.join(folder::REPORT);
+    output.json(&json!({
+        "folder": target.display().to_string(),
+        "report": report.display().to_string(),
+        "numbers": target.join(folder::NUMBERS).display().to_string(),
+        "files": files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
+        "layers": contents.layers,
+        "images": contents.images.iter().map(|image| &image.name).collect::<Vec<_>>(),
+    }))?;
+    output.result(format!("open {} in a browser", report.display()))?;
+    output.line(format!("{} more files are in {}: pictures, and all numbers in {}", files.len() - 1, target.display(), folder::NUMBERS))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The images that statistics are taken over. Without `--data`, those inside the program if the model knows their classes.
+fn data(arguments: &LookArguments, model: &Model, output: &Output) -> Result<Option<Dataset>> {
+    let classes = Some(model.classes().to_vec());
+    let source = DataSource { arguments: &arguments.data, size: Some(model.image_size()), classes };
+    if source.is_embedded() {
+        let data = Dataset::embedded();
+        if data.classes != model.classes() || data.size() != model.image_size() {
+            output.note("the images inside the program are not what this model is for; name its images with --data to see more");
+            return Ok(None);
+        }
+    }
+    source.open(output).map(Some)
+}
+
+/// The images asked for; otherwise the first test image of each of the first classes.
+fn images(arguments: &LookArguments, model: &Model, data: Option<&Dataset>) -> Result<Vec<NamedImage>> {
+    if arguments.images.is_empty() {
+        let Some(data) = data else { return Ok(Vec::new()) };
+        let first = |class: usize| data.test.labels().iter().position(|&label| label == class);
+        return Ok((0..data.classes.len()).filter_map(first).take(IMAGES).map(|number| test(data, number)).collect());
+    }
+    let named = |name: &String| {
+        if name.starts_with("test:") {
+            let embedded;
+            let data = match data {
+                Some(data) => data,
+                None => {
+                    embedded = Dataset::embedded();
+                    &embedded
+                }
+            };
+            return Ok(test(data, test_image(name, data)?));
+        }
+        Ok(NamedImage { name: name.clone(), bytes: read_image(name, model.image_size())?, label: None })
+    };
+    arguments.images.iter().map(named).collect()
+}
+
+fn test(data: &Dataset, number: usize) -> NamedImage {
+    let label = data.test.labels().get(number).and_then(|&label| data.classes.get(label)).cloned();
+    let name = data.test.path(number).map_or(format!("test:{number}"), |path| path.display().to_string());
+    NamedImage { name, bytes: data.test.image(number).to_vec(), label }
+}
+
+/// `look` in a run folder, `NAME-look` beside a model file.
+fn default_folder(model: &Path) -> PathBuf {
+    if model.is_dir() {
+        return model.join("look");
+    }
+    let stem = model.file_stem().map_or("model".into(), |stem| stem.to_string_lossy());
+    model.with_file_name(format!("{stem}-look"))
+}
+
+fn commands(arguments: &LookArguments, contents: &Contents<'_>) -> Vec<String> {
+    let model = arguments.model.display();
+    let image = contents.images.first().map_or("IMAGE", |image| &image.name);
+    let layer = contents.filters.first().map_or("conv1", |filters| &filters.layer);
+    vec![
+        format!("convnet explain {model} {image} --layer {layer} --at 0,0,0"),
+        format!("convnet look {model} IMAGE.png --layer {layer} --out look-{layer}"),
+        format!("convnet summary {model}"),
+    ]
+}

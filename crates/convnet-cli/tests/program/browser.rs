@@ -1,0 +1,134 @@
+//! The page of `convnet look` in a real browser, where there is one: Chromium without a window, and a script at the end of
+//! a copy of the page that follows links, points at pictures and writes down what it found.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::{json, run};
+
+/// Names under which the browser is found; `CONVNET_CHROMIUM` names another.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/// Without a window, and without what it does on the network of its own accord.
+const FLAGS: [&str; 11] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=20000",
+];
+
+/// Follows links, points at pictures, and leaves what it found in the page.
+const DRIVER: &str = r##"<script>
+addEventListener("securitypolicyviolation", (event) => { (window.violations ||= []).push(event.blockedURI); });
+addEventListener("error", (event) => { (window.errors ||= []).push(event.message); });
+addEventListener("load", () => setTimeout(() => {
+  const found = {};
+  found.sections = [...document.querySelectorAll("main section")].map((section) => section.id);
+  found.broken_images = [...document.images].filter((image) => !image.complete || image.naturalWidth === 0).length;
+  found.images = document.images.length;
+  found.without_text = [...document.images].filter((image) => !image.alt).length;
+  found.smooth = [...document.images].filter((image) => getComputedStyle(image).imageRendering !== "pixelated").length;
+  const links = [...document.querySelectorAll('a[href^="#"]')];
+  found.dangling = links.map((link) => link.hash.slice(1)).filter((id) => !document.getElementById(decodeURIComponent(id)));
+  const neuron = [...document.querySelectorAll(".neurons a.number")][2];
+  neuron.click();
+  found.neuron = decodeURIComponent(location.hash);
+  found.target = document.querySelector(":target")?.id;
+  const top = document.querySelector(":target").getBoundingClientRect().top;
+  found.target_in_view = top >= -1 && top < innerHeight;
+  const sheet = document.querySelector(".sheets img[data-layer]");
+  sheet.scrollIntoView();
+  const box = sheet.getBoundingClientRect();
+  const point = { bubbles: true, clientX: box.left + 2, clientY: box.top + 2, pointerType: "mouse" };
+  sheet.dispatchEvent(new PointerEvent("pointermove", point));
+  const tip = document.getElementById("part/numbers");
+  found.tip = tip.hidden ? null : tip.textContent;
+  sheet.dispatchEvent(new PointerEvent("click", point));
+  found.followed = decodeURIComponent(location.hash);
+  found.landmarks = ["header", "nav", "main", "footer"].filter((name) => !document.querySelector(name));
+  found.wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  found.requests = performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
+  found.violations = window.violations || [];
+  found.errors = window.errors || [];
+  const out = document.createElement("pre");
+  out.id = "found";
+  out.textContent = "FOUND" + JSON.stringify(found) + "DNUOF";
+  document.body.append(out);
+}, 0));
+</script>"##;
+
+fn browser() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("CONVNET_CHROMIUM") {
+        return Some(named.into());
+    }
+    let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    BROWSERS.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
+}
+
+/// What the driver found on a page, at a window's width, and what the browser itself had to say.
+fn driven(browser: &Path, page: &Path, width: usize) -> (Value, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("page.html");
+    fs::write(&copy, fs::read_to_string(page).unwrap().replace("</body>", &format!("{DRIVER}</body>"))).unwrap();
+    let log = folder.path().join("net.json");
+    let output = Command::new(browser)
+        .args(FLAGS)
+        .arg(format!("--window-size={width},900"))
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--log-net-log={}", log.display()))
+        .arg("--dump-dom")
+        .arg(format!("file://{}", copy.display()))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.split("FOUND").nth(1).and_then(|rest| rest.split("DNUOF").next());
+    let found = found.unwrap_or_else(|| panic!("the page did not answer: {}", String::from_utf8_lossy(&output.stderr)));
+    let found = found.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">");
+    let network = fs::read_to_string(&log).unwrap_or_default();
+    let asked: Vec<&str> = network.split('"').filter(|word| word.starts_with("http://") || word.starts_with("https://")).collect();
+    let console = String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n");
+    assert!(!asked.iter().any(|address| address.contains("page.html")), "{asked:?}");
+    (serde_json::from_str(&found).unwrap(), console)
+}
+
+#[test]
+fn the_page_works_in_a_browser() {
+    let Some(browser) = browser() else {
+        eprintln!("skipped: there is no Chromium in the PATH, nor in CONVNET_CHROMIUM");
+        return;
+    };
+    let (folder, run) = run();
+    for (language, width) in [("en", 1200), ("ko", 500)] {
+        let out = format!("browser-{language}");
+        json(folder.path(), &["look", run.to_str().unwrap(), "--samples", "50", "--language", language, "--out", &out, "--json"]);
+        let (found, console) = driven(&browser, &folder.path().join(&out).join("look.html"), width);
+        let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+        for section in ["part/images", "part/fields", "part/statistics", "part/layers", "conv1", "bn1", "relu1", "maxpool1", "fc1"] {
+            assert!(sections.contains(&section), "{section}: {found}");
+        }
+        for (name, nothing) in [("broken_images", 0), ("without_text", 0), ("smooth", 0), ("wider", 0)] {
+            assert_eq!(found[name], nothing, "{name}: {found}");
+        }
+        for name in ["dangling", "landmarks", "requests", "violations", "errors"] {
+            assert_eq!(found[name], Value::Array(Vec::new()), "{name}: {found}");
+        }
+        assert!(found["images"].as_u64().unwrap() > 20, "{found}");
+        assert_eq!((found["neuron"].as_str(), found["target"].as_str()), (Some("#conv1/2"), Some("conv1/2")));
+        assert_eq!(found["target_in_view"], true, "{found}");
+        assert_eq!(found["followed"], "#conv1/0", "{found}");
+        let tip = found["tip"].as_str().unwrap_or_else(|| panic!("no number under the pointer: {found}"));
+        assert!(tip.contains(" 0, ") && tip.contains(": "), "{tip}");
+        assert!(console.is_empty(), "{console}");
+    }
+}

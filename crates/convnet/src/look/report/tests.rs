@@ -1,0 +1,162 @@
+//! Claims about the whole page.
+
+use std::collections::BTreeSet;
+
+use convnet_kernels::Machine;
+
+use super::*;
+use crate::data::{Normalisation, Split};
+use crate::look::{NamedImage, Options, Scale};
+use crate::model::Model;
+use crate::network::{Network, Parameters};
+use crate::page::reading::{attributes, elements};
+
+const TEXT: &str = "conv 5 3x3 pad 1 -> bn -> relu -> conv 6 3x3 stride 2 -> relu -> global avgpool -> flatten -> fc 3";
+
+fn model(channels: usize, text: &str, classes: &[&str]) -> Model {
+    let network = Network::parse(&format!("input {channels}x12x10 -> {text}")).unwrap();
+    let parameters = Parameters::build(&network, |index, spec| {
+        (0..spec.count())
+            .map(|place| ((place * 31 + index * 7) as f32).sin().abs() + if spec.name == "weight" { -0.4 } else { 0.01 })
+            .collect()
+    });
+    let normalisation = Normalisation { mean: vec![0.5; channels], std: vec![0.5; channels] };
+    Model::new(network, parameters.unwrap(), classes.iter().map(|class| (*class).to_owned()).collect(), normalisation).unwrap()
+}
+
+fn image(channels: usize, name: &str) -> NamedImage {
+    let bytes = (0..channels * 120).map(|pixel| (pixel * 89 % 256) as u8).collect();
+    NamedImage { name: name.into(), bytes, label: Some("cat".into()) }
+}
+
+fn split(channels: usize) -> Split {
+    Split::new([channels, 12, 10], (0..4 * channels * 120).map(|pixel| (pixel * 53 % 256) as u8).collect(), vec![0, 1, 2, 0]).unwrap()
+}
+
+fn gathered<'a>(model: &'a Model, images: Vec<NamedImage>, split: Option<&Split>, layers: &[&str]) -> Contents<'a> {
+    let layers = layers.iter().map(|layer| (*layer).to_owned()).collect();
+    let machine = Machine::detect().unwrap();
+    let options = Options { layers, images, split, samples: 3, scale: Scale::Layer, machine };
+    Contents::gather(model, &options, |_| {}).unwrap()
+}
+
+fn page(contents: &Contents<'_>, language: Language) -> String {
+    render(contents, "A model", &["convnet eval run".to_owned()], language).unwrap()
+}
+
+fn whole(channels: usize, language: Language) -> String {
+    let model = model(channels, TEXT, &["cat", "dog", "cow"]);
+    page(&gathered(&model, vec![image(channels, "a.png"), image(channels, "b.png")], Some(&split(channels)), &[]), language)
+}
+
+#[test]
+fn every_layer_and_every_neuron_can_be_linked_to() {
+    let page = whole(1, Language::En);
+    let ids = attributes(&page, "id");
+    let set: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+    assert_eq!(set.len(), ids.len(), "each id stands once");
+    for id in ["conv1", "bn1", "relu2", "fc1", "conv1/0", "conv1/4", "conv2/5", "fc1/2", "conv1/filters", "conv1/maps", "part/statistics"] {
+        assert!(set.contains(id), "{id}");
+    }
+    assert!(!set.contains("conv1/5") && !set.contains("relu1/0"), "only what there is");
+    let links: Vec<String> = attributes(&page, "href").into_iter().filter_map(|link| Some(link.strip_prefix('#')?.to_owned())).collect();
+    assert!(links.iter().all(|link| set.contains(link.as_str())), "{links:?}");
+    for id in ids.iter().filter(|id| id.starts_with("part/") && id.matches('/').count() == 1 && *id != "part/numbers") {
+        assert!(links.contains(id), "{id} is in the list of parts");
+    }
+}
+
+#[test]
+fn every_picture_has_words_a_legend_or_bytes_and_numbers() {
+    for channels in [1, 3, 4] {
+        let page = whole(channels, Language::En);
+        let pictures = attributes(&page, "src").len();
+        assert!(pictures > 20);
+        assert!(attributes(&page, "alt").iter().all(|text| !text.is_empty()) && attributes(&page, "alt").len() == pictures);
+        for name in ["data-map", "data-tile", "data-columns", "data-ranges"] {
+            assert_eq!(attributes(&page, name).len(), pictures, "{name}");
+        }
+        let first = format!("5×{channels}×3×3");
+        assert!(page.contains(&first) && page.contains("class=\"legend\""), "{first}");
+    }
+}
+
+#[test]
+fn parts_that_were_not_looked_at_are_left_out() {
+    let model = model(1, TEXT, &["cat", "dog", "cow"]);
+    let page = page(&gathered(&model, Vec::new(), None, &["conv2"]), Language::En);
+    let ids = attributes(&page, "id");
+    for absent in ["part/images", "part/fields", "part/statistics", "conv1", "conv2/maps"] {
+        assert!(!ids.iter().any(|id| id == absent), "{absent}");
+    }
+    assert!(ids.contains(&"conv2/filters".to_owned()) && ids.contains(&"conv2/5".to_owned()));
+}
+
+#[test]
+fn the_page_asks_for_nothing_from_outside() {
+    let page = whole(3, Language::En);
+    assert!(attributes(&page, "src").iter().all(|address| address.starts_with("data:image/png;base64,")));
+    assert!(attributes(&page, "href").iter().all(|address| address.starts_with('#') || address == "data:,"));
+    let policy = attributes(&page, "content").into_iter().find(|policy| policy.starts_with("default-src 'none'")).unwrap();
+    assert!(!policy.contains("connect-src") && !policy.contains("http"), "{policy}");
+    for forbidden in ["http:", "https:", "url(", "@import", "fetch(", "XMLHttpRequest", "<iframe", "eval("] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+}
+
+#[test]
+fn no_text_breaks_out_of_its_place() {
+    const HOSTILE: &str = "</script></style><img src=x onerror=\"alert('1')\">&amp;<!-- {{ 7 }} ]]>";
+    let kinds = |page: &str| {
+        let mut kinds = Vec::new();
+        elements(page, |name, element| {
+            kinds.push(name.to_owned());
+            assert!(element.attributes().all(|attribute| !attribute.unwrap().key.as_ref().starts_with(b"on")), "{element:?}");
+        });
+        kinds
+    };
+    let of = |word: &str| {
+        let model = model(1, TEXT, &["cat", word, "cow"]);
+        let mut image = image(1, word);
+        image.label = Some(word.into());
+        render(&gathered(&model, vec![image], None, &[]), word, &[word.to_owned()], Language::Ko).unwrap()
+    };
+    assert_eq!(kinds(&of(HOSTILE)), kinds(&of("dog")), "the same elements whatever the texts");
+    assert!(!of(HOSTILE).contains("<img src=x"));
+}
+
+#[test]
+fn the_languages_have_the_same_page_in_their_own_words() {
+    let [english, korean] = Language::ALL.map(|language| whole(1, language));
+    let ids = |page: &str| attributes(page, "id");
+    assert_eq!(ids(&english), ids(&korean));
+    assert!(english.contains("<html lang=\"en\">") && english.contains("Activation maps") && !english.contains("활성"));
+    assert!(korean.contains("<html lang=\"ko\">") && korean.contains("활성 맵") && !korean.contains("Activation maps"));
+    assert_eq!("ko".parse::<Language>().unwrap(), Language::Ko);
+    assert!("kr".parse::<Language>().unwrap_err().to_string().contains("en and ko"));
+}
+
+#[test]
+fn the_same_look_has_the_same_bytes() {
+    assert!(whole(1, Language::En) == whole(1, Language::En));
+}
+
+#[test]
+fn every_part_says_how_it_was_found() {
+    let page = whole(1, Language::En);
+    assert!(page.contains("mark sampled\" title") && page.contains("mark exact\" title"), "3 of 4 images were looked at");
+    let model = model(1, TEXT, &["cat", "dog", "cow"]);
+    let few = Split::new([1, 12, 10], vec![9; 120], vec![0]).unwrap();
+    let all = self::page(&gathered(&model, Vec::new(), Some(&few), &[]), Language::En);
+    assert!(!all.contains("mark sampled\" title"), "all images were looked at");
+}
+
+#[test]
+fn numbers_that_are_not_finite_make_a_page_too() {
+    let mut model = model(1, TEXT, &["cat", "dog", "cow"]);
+    let network = model.network().clone();
+    let broken = Parameters::build(&network, |index, spec| vec![if index == 0 { f32::NAN } else { f32::MAX }; spec.count()]).unwrap();
+    model = Model::new(network, broken, model.classes().to_vec(), model.normalisation().clone()).unwrap();
+    let page = page(&gathered(&model, vec![image(1, "a")], Some(&split(1)), &[]), Language::En);
+    elements(&page, |_, _| {});
+}

@@ -1,0 +1,159 @@
+//! The words of the report, one table for each language. `{0}`, `{1}` stand for what is filled in.
+
+mod english;
+mod korean;
+
+pub(super) use english::ENGLISH;
+pub(super) use korean::KOREAN;
+
+macro_rules! texts {
+    ($($name:ident,)*) => {
+        /// Every text of the page.
+        pub(super) struct Texts {
+            $(pub $name: &'static str,)*
+        }
+
+        #[cfg(test)]
+        impl Texts {
+            /// Every text with its name.
+            pub fn all(&self) -> Vec<(&'static str, &'static str)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+texts! {
+    code,
+    kind,
+    skip,
+    parts,
+    lead,
+    exact,
+    estimated,
+    sampled,
+    exact_means,
+    estimated_means,
+    sampled_means,
+    how,
+    how_marks,
+    how_pointer,
+    parameters,
+    parameters_note,
+    filters,
+    filters_note,
+    dead_channels,
+    dead_note,
+    sparsity,
+    sparsity_note,
+    images,
+    images_about,
+    image_alt,
+    image_is,
+    receptive_fields,
+    fields_about,
+    field_alt,
+    field_note,
+    field_whole,
+    statistics,
+    statistics_about,
+    statistics_rule,
+    statistics_table,
+    layer,
+    mean,
+    deviation,
+    lowest,
+    highest,
+    zeros,
+    channels,
+    dead,
+    layers,
+    layers_about,
+    layers_nav,
+    output,
+    macs,
+    receptive_field,
+    whole_image,
+    jump,
+    filters_images,
+    filters_grid,
+    filters_cut,
+    filters_alt,
+    filter,
+    filter_alt,
+    channel,
+    maps,
+    maps_figures,
+    maps_cut,
+    maps_means,
+    maps_alt,
+    map,
+    each_low,
+    each_high,
+    neurons,
+    neurons_nav,
+    neurons_rule,
+    neuron,
+    more_neurons,
+    flag_dead,
+    flag_silent,
+    flag_double,
+    flag_opposite,
+    figure_norm,
+    figure_mean,
+    figure_active,
+    row,
+    column,
+    to_top,
+    next,
+}
+
+/// A text with its places filled.
+pub(super) fn fill(text: &str, values: &[&str]) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    // One pass: what is filled in is never looked through for places.
+    while let Some(start) = rest.find('{') {
+        filled += &rest[..start];
+        rest = &rest[start..];
+        match rest.find('}').and_then(|end| Some((end, values.get(rest[1..end].parse::<usize>().ok()?)?))) {
+            Some((end, value)) => {
+                filled += value;
+                rest = &rest[end + 1..];
+            }
+            None => {
+                filled.push('{');
+                rest = &rest[1..];
+            }
+        }
+    }
+    filled + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_filled_once_and_others_stay() {
+        assert_eq!(fill("{1} of {0}, {7} {x}", &["{1}", "two"]), "two of {1}, {7} {x}");
+    }
+
+    #[test]
+    fn both_languages_say_everything_with_the_same_places() {
+        for ((name, english), (_, korean)) in ENGLISH.all().into_iter().zip(KOREAN.all()) {
+            assert!(!english.is_empty() && !korean.is_empty(), "{name}");
+            for place in 0..6 {
+                let place = format!("{{{place}}}");
+                assert_eq!(english.contains(&place), korean.contains(&place), "{name}: {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_korean_texts_are_korean() {
+        let hangul = |text: &str| text.chars().any(|letter| ('가'..='힣').contains(&letter));
+        let without: Vec<_> = KOREAN.all().into_iter().filter(|(_, text)| !hangul(text)).map(|(name, _)| name).collect();
+        assert_eq!(without, ["code", "kind", "macs"]);
+    }
+}
