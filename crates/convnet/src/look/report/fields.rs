@@ -7,7 +7,7 @@ use super::texts::{Texts, fill};
 use crate::error::Result;
 use crate::look::Contents;
 use crate::network::NodeId;
-use crate::page::number::sizes;
+use crate::page::number::{fixed, sizes};
 
 /// How large the image is shown under each field.
 const SHOWN: usize = 112;
@@ -54,7 +54,7 @@ pub(super) fn view(contents: &Contents<'_>, t: &Texts) -> Result<Option<Fields>>
         let note = if field.is_whole() {
             t.field_whole.to_owned()
         } else {
-            fill(t.field_note, &[&jump, &field.h.start.to_string(), &field.w.start.to_string()])
+            fill(t.field_note, &[&jump, &fixed(field.h.start as f64, 0), &fixed(field.w.start as f64, 0)])
         };
         let alt = fill(t.field_alt, &[layer, &size, &image.name]);
         list.push(Field {

@@ -15,7 +15,7 @@ use crate::page::picture::Picture;
 /// The most tiles of a sheet, and the most neurons of a layer that are shown.
 const MOST: usize = 64;
 /// How large a sheet is shown, so that it fits a telephone.
-const SHEET: usize = 320;
+const SHEET: usize = 292;
 /// How large the filter of a neuron is shown.
 const FILTER: usize = 60;
 /// Pixels that all sheets of maps have together.

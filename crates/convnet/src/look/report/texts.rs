@@ -91,7 +91,6 @@ texts! {
     each_low,
     each_high,
     neurons,
-    neurons_nav,
     neurons_rule,
     neuron,
     more_neurons,

@@ -70,7 +70,6 @@ pub(in crate::look::report) const ENGLISH: Texts = Texts {
     each_low: "lowest of each map",
     each_high: "highest of each map",
     neurons: "Neurons",
-    neurons_nav: "Neurons of {0}",
     neurons_rule: "A filter is dead when its norm is at most 1/100 of the layer’s median, double or opposite when its cosine with an earlier one is at least 0.99 or at most −0.99.",
     neuron: "Neuron",
     more_neurons: "Shown are the first {0} of {1} neurons.",

@@ -70,7 +70,6 @@ pub(in crate::look::report) const KOREAN: Texts = Texts {
     each_low: "각 맵의 최솟값",
     each_high: "각 맵의 최댓값",
     neurons: "뉴런",
-    neurons_nav: "{0}의 뉴런",
     neurons_rule: "필터의 노름이 층 중앙값의 1/100 이하이면 죽은 필터, 앞선 필터와의 코사인이 0.99 이상이면 중복, −0.99 이하이면 반대입니다.",
     neuron: "뉴런",
     more_neurons: "뉴런 {1}개 중 처음 {0}개만 보입니다.",
