@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from problems import AMX_ROWS, ROWS
+from shortfalls import reason
 
 #: How many times fewer multiplications Winograd's algorithms make than the definition, on tiles that fit.
 WINOGRAD = {"winograd 2x2": 2.25, "winograd 4x4": 4.0}
@@ -77,6 +78,14 @@ def summary(rows, threads):
             reached = "—" if row.mean is None else "yes" if mean(ratios) >= row.mean and min(ratios) >= row.least else "no"
             below = "—" if row.mean is None else f"{sum(value < row.least for value in ratios)} of {len(ratios)}"
             yield [row.name, row.against, str(count), target, f"**{mean(ratios):.2f}**", f"{min(ratios):.2f} ({worst['case']})", below, reached]
+
+
+def shortfalls(rows, threads):
+    """Every case that is below the least of its row, the worst first."""
+    for row in ROWS:
+        below = [case for count in threads for case in rows.get((row.name, count), []) if row.least and ratio(case) < row.least]
+        for case in sorted(below, key=ratio):
+            yield [row.name, case["case"], str(case["threads"]), f"{ratio(case):.2f}", f"{row.least:.2g}", reason(row.name, case["case"])]
 
 
 def usual_whole(cases, rate, percent):
@@ -173,7 +182,9 @@ def write(raw, path, plot):
              *table(["work", "against", "threads", "target: mean (least)", "geometric mean", "least", "below the least", "reached"],
                     [*summary(rows, threads),
                      *[[name, against, "—", target, "not run", "", "", "this CPU has no AMX" if not raw["machine"]["amx"] else "not yet"]
-                       for name, against, target in AMX_ROWS]]), ""]
+                       for name, against, target in AMX_ROWS]]), "",
+             "## Where it falls short", "", "With the cause, or the likeliest one where none was measured.", "",
+             *table(["work", "case", "threads", "ratio", "least", "why"], list(shortfalls(rows, threads))), ""]
     for row in ROWS:
         cases = [(count, rows[row.name, count]) for count in threads if (row.name, count) in rows]
         if cases:

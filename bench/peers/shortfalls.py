@@ -1,0 +1,32 @@
+"""Why a case does not reach the least ratio of its row: (part of the row's name, pattern of the case, reason). The first that
+fits counts. Where nothing was measured to tell, it is the likeliest cause."""
+
+import re
+
+REASONS = [
+    ("convolution, forward", r"c3 .*w3 s1", "27 products for each output number: writing the results takes as long as the products"),
+    ("convolution, forward", r"w3 s2", "a stride of 2 leaves few output pixels for each weight, which comes from the third-level cache, and "
+                                       "pixels that lie 4096 bytes apart are copied first"),
+    ("convolution, backward to input", r"n1 .*7x7", "weights that meet 49 pixels: packing them, which PyTorch's pass contains too, takes a "
+                                                    "third of the time"),
+    ("convolution, backward to weights", r"n1 .*7x7 .*w1", "49 products for each sum, and all sums are read and written once"),
+    ("convolution, backward to weights", r"w1 s2", "every second pixel of few channels is read: two cache lines, and a gap of as many"),
+    ("convolution, backward to weights", r"w3 s2", "each pixel is read again for each of its taps, from the second-level cache"),
+    ("depthwise, backward to input", r"s2", "results of about 10 MB are written past the caches, where PyTorch's stay in the third level"),
+    ("depthwise, backward to weights", r"s2", "memory is the limit of both"),
+    ("softmax, forward", r"softmax @ \d+x21x", "21 channels fill 1.3 vectors; in PyTorch's contiguous layout vectors run over pixels"),
+    ("softmax, backward", r"softmax @ \d+x21x", "21 channels fill 1.3 vectors; in PyTorch's contiguous layout vectors run over pixels"),
+    ("softmax, ", r"bn @ 1x", "few rows of many channels: putting the sums of the pieces together, in f64, weighs as much as the rows"),
+    ("softmax, ", r"bn @", "larger than the caches: channels last, the statistics and the result need a pass over memory each, while in "
+                           "PyTorch's contiguous layout a channel stays in the cache between the two"),
+    ("softmax, ", r"pool|relu", "larger than the caches: memory is the limit, and PyTorch comes nearer to it"),
+    ("inference", r"mobilenet", "1x1 convolutions of 16 to 32 channels: the loop around the products takes a fifth of the time"),
+    ("peak memory", r"resnet50", "activations in f32; `convnet train --recompute` takes less, at the price of a second forward pass"),
+    ("start to first prediction, onnxruntime", r"8 images", "after the start each image takes as long in both"),
+]
+
+
+def reason(row, case):
+    """The sentence for a case that falls short."""
+    fitting = (sentence for part, pattern, sentence in REASONS if part in row and re.search(pattern, case))
+    return next(fitting, "not known yet")
