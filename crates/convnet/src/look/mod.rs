@@ -6,13 +6,17 @@
 //! | `explain` | one number as products, sum and bias |
 //! | `filters` | weights of convolutions: norms, dead and doubled filters |
 //! | `maps` | activation maps of an image |
+//! | `attribution` | which pixels a score comes from |
+//! | `sanity`, `deletion` | whether such a map is to be believed |
 //! | `statistics` | activations over a data set: means, sparsity, dead channels |
 //! | `picture` | arrays to pictures |
 //! | `contents` | all of that together, for a model, images and a data set |
 //! | `report` | the page that shows it |
 //! | `folder` | the page, the pictures and the numbers as files |
 
+pub mod attribution;
 pub mod contents;
+pub mod deletion;
 mod explain;
 mod filters;
 pub mod folder;
@@ -20,6 +24,7 @@ mod inspector;
 mod maps;
 pub mod picture;
 pub mod report;
+pub mod sanity;
 mod statistics;
 
 pub use contents::{Contents, ImageContents, NamedImage, Options};
