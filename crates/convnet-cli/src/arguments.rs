@@ -41,6 +41,14 @@ pub struct MachineArguments {
     pub exact: bool,
 }
 
+#[derive(Clone, Copy, Debug, Args)]
+pub struct TuningArguments {
+    /// Choose the algorithm of each convolution by its time on this machine: measured where it is not known yet, and kept for
+    /// the next time. Without this nothing that was measured counts, and the same command gives the same bits.
+    #[arg(long)]
+    pub tune: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a network; with no argument at all, the default network on the images inside the program.
@@ -176,8 +184,11 @@ pub struct TrainArguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
 
-    /// Go on with the training of a run folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["net", "epochs", "batch", "lr", "seed", "optimizer", "weight_decay", "schedule", "warmup", "loss", "label_smoothing", "init", "augment", "clip", "evaluate_every", "input", "classes"])]
+    #[command(flatten)]
+    pub tuning: TuningArguments,
+
+    /// Go on with the training of a run folder, with the algorithms that it was begun with.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["net", "tune", "epochs", "batch", "lr", "seed", "optimizer", "weight_decay", "schedule", "warmup", "loss", "label_smoothing", "init", "augment", "clip", "evaluate_every", "input", "classes"])]
     pub resume: Option<PathBuf>,
 }
 
@@ -204,6 +215,10 @@ pub struct SummaryArguments {
     /// Say for every layer which algorithm computes it, and why not a faster one.
     #[arg(long)]
     pub explain: bool,
+
+    /// With `--explain`: choose by times on this machine, as `train --tune` does; measured where they are not known yet.
+    #[arg(long, requires = "explain")]
+    pub tune: bool,
 }
 
 #[derive(Debug, Args)]
@@ -217,6 +232,9 @@ pub struct EvalArguments {
     /// Images at once.
     #[arg(long, default_value_t = 100)]
     pub batch: usize,
+
+    #[command(flatten)]
+    pub tuning: TuningArguments,
 }
 
 #[derive(Debug, Args)]
@@ -231,6 +249,9 @@ pub struct PredictArguments {
     /// How many classes to print for each image.
     #[arg(long, default_value_t = 3)]
     pub top: usize,
+
+    #[command(flatten)]
+    pub tuning: TuningArguments,
 }
 
 #[derive(Debug, Args)]
@@ -393,6 +414,9 @@ pub struct BenchNetArguments {
     /// Images at once.
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
+
+    #[command(flatten)]
+    pub tuning: TuningArguments,
 
     #[command(flatten)]
     pub rounds: RoundsArguments,

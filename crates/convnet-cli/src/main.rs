@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod output;
 mod sources;
+mod tuning;
 
 use std::process::ExitCode;
 

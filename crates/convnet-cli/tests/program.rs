@@ -113,6 +113,64 @@ fn the_threads_change_no_bit_of_a_model() {
     }
 }
 
+/// A network whose convolutions can be computed in several ways.
+const SQUARE_NET: &str = "input 1x28x28 -> conv 6 3x3 stride 2 -> relu -> conv 8 3x3 pad 1 -> maxpool 2 -> flatten -> fc 10";
+
+fn tuning(folder: &Path, arguments: &[&str], cache: Option<&Path>) -> (String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convnet"));
+    command.current_dir(folder).args(arguments).args(["--tune", "--threads", "1"]);
+    for variable in ["CONVNET_CACHE", "XDG_CACHE_HOME", "HOME"] {
+        command.env_remove(variable);
+    }
+    cache.map(|cache| command.env("CONVNET_CACHE", cache));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    (stdout(&output), stderr(&output))
+}
+
+#[test]
+fn what_was_measured_is_kept_in_a_cache_that_is_looked_through_before_it_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let model = ["bench", "model", SQUARE_NET, "--batch", "2", "--rounds", "1"];
+    let said = |cache: Option<&Path>| tuning(folder.path(), &model, cache).1;
+    assert!(said(Some(&cache)).contains("tuning: 1 of 1"));
+    assert!(said(Some(&cache)).contains("tuning: 0 of 1"));
+    let files: Vec<PathBuf> = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    for (text, word) in [("{", "damaged"), (r#"{"format": "convnet tuning 9"}"#, "convnet tuning 9")] {
+        fs::write(&files[0], text).unwrap();
+        let said = said(Some(&cache));
+        assert!(said.contains("measured times are not used") && said.contains(word) && said.contains("tuning: 1 of 1"), "{said}");
+    }
+    assert!(said(Some(&cache)).contains("tuning: 0 of 1"));
+    for (cache, word) in [(None, "CONVNET_CACHE"), (Some(files[0].as_path()), "cannot")] {
+        let said = said(cache);
+        assert!(said.contains("warning: ") && said.contains(word) && said.contains("tuning: 1 of 1"), "{said}");
+    }
+    let explained = tuning(folder.path(), &["summary", SQUARE_NET, "--batch", "2", "--explain"], Some(&cache)).0;
+    assert!(explained.contains("measured to take") && !explained.contains("expected to take"), "{explained}");
+    let expected = convnet(folder.path(), &["summary", SQUARE_NET, "--batch", "2", "--explain"]);
+    assert!(stdout(&expected).contains("expected to take") && !stdout(&expected).contains("measured"), "{}", stdout(&expected));
+    refused(folder.path(), &["summary", SQUARE_NET, "--tune"], 2, &["--explain"]);
+}
+
+#[test]
+fn a_tuned_training_keeps_its_choices() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let arguments = ["train", SQUARE_NET, "--epochs", "1", "--out", "run"];
+    // Three passes of a training, and the evaluation with weights that stay.
+    assert!(tuning(folder.path(), &arguments, Some(&cache)).1.contains("tuning: 4 of 4"));
+    let run = folder.path().join("run");
+    assert!(fs::read_to_string(run.join("run.toml")).unwrap().contains("tuned = true"));
+    assert!(fs::read_to_string(run.join("tuning.json")).unwrap().contains("-> 8 w3 s1 p1"));
+    assert!(tuning(folder.path(), &["eval", "run", "--batch", "50"], Some(&cache)).1.contains("tuning: 0 of 1"));
+    png(&folder.path().join("a.png"), 0);
+    assert!(tuning(folder.path(), &["predict", "run", "a.png"], Some(&cache)).1.contains("tuning: 1 of 1"));
+    refused(folder.path(), &["train", "--resume", "run", "--tune"], 2, &["--tune"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_a_resumed_training_equals_one_that_was_not_stopped() {

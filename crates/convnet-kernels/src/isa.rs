@@ -4,7 +4,9 @@
 //! executed. [`per_isa!`](crate::per_isa) compiles one portable function body once per instruction set.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::conv::tuning::Tuning;
 use crate::threads::Threads;
 
 pub(crate) mod portable;
@@ -131,23 +133,27 @@ pub struct Machine {
     pub inexact: bool,
     /// How often weights are used before they change, at least 1: so often an algorithm gains from what it prepared.
     pub uses: usize,
+    /// Measured times, by which algorithms are chosen where there are any.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 /// What an algorithm may be chosen from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Means {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Means<'a> {
     /// The instructions that may be executed.
     pub isa: Isa,
     /// Whether algorithms that are not exact may be chosen.
     pub inexact: bool,
     /// How often weights are used before they change, at least 1.
     pub uses: usize,
+    /// Measured times, by which to choose where there are any.
+    pub tuning: Option<&'a Tuning>,
 }
 
 impl Machine {
     /// This instruction set and this many threads (at least one).
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, threads: Threads::new(threads), inexact: true, uses: usize::MAX }
+        Self { isa, threads: Threads::new(threads), inexact: true, uses: usize::MAX, tuning: None }
     }
 
     /// The same machine, on which every sum is one of the definition's products.
@@ -163,9 +169,15 @@ impl Machine {
         Self { uses: uses.max(1), ..self }
     }
 
+    /// The same machine with these measured times, or without any.
+    #[must_use]
+    pub fn tuned(self, tuning: Option<Arc<Tuning>>) -> Self {
+        Self { tuning, ..self }
+    }
+
     /// What algorithms may be chosen from on this machine.
-    pub fn means(&self) -> Means {
-        Means { isa: self.isa, inexact: self.inexact, uses: self.uses }
+    pub fn means(&self) -> Means<'_> {
+        Means { isa: self.isa, inexact: self.inexact, uses: self.uses, tuning: self.tuning.as_deref() }
     }
 
     /// The best instructions and as many threads as the process may use.

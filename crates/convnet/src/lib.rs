@@ -22,6 +22,7 @@ pub mod random;
 pub mod shape;
 pub mod tensor;
 pub mod train;
+pub mod tuning;
 pub mod zoo;
 
 pub use convnet_kernels::{Isa, Machine, Real, Threads};

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up, as `ARCHITECTURE.md` lists them.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "error",
     "shape",
     "tensor",
     "random",
     "file",
     "page",
+    "tuning",
     "layer",
     "network",
     "zoo",

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use convnet::data::{Augmentation, Dataset, Split};
 use convnet::network::Network;
 use convnet::optim::Optimizer;
+use convnet::plan::{Purpose, convolutions};
 use convnet::train::{Event, Record, Run, Settings, Trainer, read_metrics};
 use convnet::{Isa, Machine, Result};
+use convnet_kernels::conv::candidates;
+use convnet_kernels::conv::tuning::Tuning;
 
 /// A network with all that could go wrong with repeating: batch statistics, dropout, a residual, a flatten.
 const TEXT: &str = "
@@ -76,6 +79,10 @@ fn the_same_seed_gives_the_same_bits_with_any_number_of_threads() {
 
 /// Trains in a folder and stops after so many steps.
 fn stopped(folder: &Path, data: &Dataset, optimizer: Optimizer, after: usize) -> Result<Run> {
+    stopped_on(Machine::new(Isa::detect(), 2), folder, data, optimizer, after)
+}
+
+fn stopped_on(machine: Machine, folder: &Path, data: &Dataset, optimizer: Optimizer, after: usize) -> Result<Run> {
     let stop = Arc::new(AtomicBool::new(after == 0));
     let flag = Arc::clone(&stop);
     let observe = move |event: Event<'_>| {
@@ -85,7 +92,7 @@ fn stopped(folder: &Path, data: &Dataset, optimizer: Optimizer, after: usize) ->
             flag.store(true, Ordering::Relaxed);
         }
     };
-    trainer(optimizer, 2).folder(folder).stop_flag(stop).observer(observe).fit(data)
+    trainer(optimizer, 2).machine(machine).folder(folder).stop_flag(stop).observer(observe).fit(data)
 }
 
 #[test]
@@ -107,6 +114,71 @@ fn a_training_stopped_at_any_step_and_resumed_equals_one_that_was_not() {
             assert_eq!(losses(&read_metrics(&path.join("metrics.jsonl")).unwrap()), losses(&whole.records));
         }
     }
+}
+
+/// A machine on which one algorithm was measured to be the fastest of all, in every plan of [`trainer`].
+fn tuned(algorithm: &str) -> Machine {
+    let (network, machine) = (Network::parse(TEXT).unwrap(), Machine::new(Isa::detect(), 1));
+    let mut tuning = Tuning::default();
+    for purpose in [Purpose::Train, Purpose::Infer] {
+        for question in convolutions(&network, 20, purpose, &machine).unwrap().iter().flat_map(|convolution| &convolution.questions) {
+            candidates::<f32>(question.shape(), machine.means()).for_each(|candidate| {
+                tuning.insert(*question, candidate.name, if candidate.name == algorithm { 1.0 } else { 2.0 });
+            });
+        }
+    }
+    machine.tuned(Some(Arc::new(tuning)))
+}
+
+#[test]
+fn a_tuned_training_goes_on_with_the_choices_that_it_was_begun_with() {
+    let (data, optimizer) = (few(80, 30), Optimizer::nesterov());
+    let plain = trainer(optimizer, 1).fit(&data).unwrap();
+    for algorithm in ["winograd 2x2", "winograd 4x4", "direct"] {
+        let whole = trainer(optimizer, 1).machine(tuned(algorithm)).fit(&data).unwrap();
+        assert!(whole.record.tuned && !plain.record.tuned);
+        for after in [0, 3, 6] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("run");
+            stopped_on(tuned(algorithm), &path, &data, optimizer, after).unwrap();
+            // Whatever this machine has measured since, and with another number of threads.
+            for machine in [Machine::new(Isa::detect(), 3), tuned("winograd 2x2"), tuned("direct")] {
+                let copy = tempfile::tempdir().unwrap();
+                copy_folder(&path, &copy.path().join("run"));
+                let rest = Trainer::resume(copy.path().join("run")).unwrap().machine(machine).fit(&data).unwrap();
+                assert!(rest.finished && rest.record.tuned && bits(&rest) == bits(&whole), "{algorithm}, stopped after step {after}");
+            }
+        }
+    }
+    let different = ["winograd 2x2", "direct"].map(|algorithm| bits(&trainer(optimizer, 1).machine(tuned(algorithm)).fit(&data).unwrap()));
+    assert!(different[0] != different[1], "the choices make no difference, so that this test says nothing");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_tuned_training_whose_times_are_lost_is_not_resumed_with_others() {
+    let data = few(80, 30);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    stopped_on(tuned("direct"), &path, &data, Optimizer::sgd(), 0).unwrap();
+    let text = std::fs::read_to_string(path.join("tuning.json")).unwrap();
+    std::fs::write(path.join("tuning.json"), &text[..text.len() / 2]).unwrap();
+    assert!(Trainer::resume(&path).unwrap_err().to_string().contains("tuning.json: the file is damaged"));
+    std::fs::remove_file(path.join("tuning.json")).unwrap();
+    assert!(Trainer::resume(&path).unwrap_err().to_string().contains("tuning.json"));
+    std::fs::write(path.join("tuning.json"), text).unwrap();
+    assert!(Trainer::resume(&path).unwrap().fit(&data).unwrap().finished);
 }
 
 #[test]

@@ -7,12 +7,15 @@ use convnet::bench::{
     Bench, LayerBench, LayerTiming, Limits, MachineReport, ModelBench, NetTiming, PASSES, PROBLEMS, Problem, TrainBench, machine_report,
     write_model,
 };
-use convnet::{Error, Result};
+use convnet::network::Network;
+use convnet::plan::Purpose;
+use convnet::{Error, Machine, Result};
 use serde::Serialize;
 
 use crate::arguments::{BenchCommand, BenchNetArguments, MachineArguments, RoundsArguments};
 use crate::output::Output;
 use crate::sources::{machine, network};
+use crate::tuning::tuned;
 
 pub fn run(command: &BenchCommand, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     match command {
@@ -22,12 +25,14 @@ pub fn run(command: &BenchCommand, machine_arguments: &MachineArguments, output:
             if let Some(path) = path {
                 write_model(&network, path)?;
             }
-            let bench = ModelBench::new(&network, &arguments.net, arguments.batch, &machine(machine_arguments)?)?;
+            let machine = machine_for(&network, Purpose::Infer, arguments, machine_arguments, output)?;
+            let bench = ModelBench::new(&network, &arguments.net, arguments.batch, &machine)?;
             net(bench, "one batch forward", arguments, output)?;
         }
         BenchCommand::Train(arguments) => {
             let network = network(&arguments.net, &arguments.network.text_arguments(None, None))?;
-            let bench = TrainBench::new(&network, &arguments.net, arguments.batch, &machine(machine_arguments)?)?;
+            let machine = machine_for(&network, Purpose::Train, arguments, machine_arguments, output)?;
+            let bench = TrainBench::new(&network, &arguments.net, arguments.batch, &machine)?;
             net(bench, "one training step", arguments, output)?;
         }
         BenchCommand::Machine => {
@@ -37,6 +42,18 @@ pub fn run(command: &BenchCommand, machine_arguments: &MachineArguments, output:
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The machine that the arguments ask for, tuned if they say so.
+fn machine_for(
+    network: &Network,
+    purpose: Purpose,
+    arguments: &BenchNetArguments,
+    machine_arguments: &MachineArguments,
+    output: &Output,
+) -> Result<Machine> {
+    let machine = machine(machine_arguments)?;
+    if arguments.tuning.tune { tuned(machine, network, &[(arguments.batch, purpose)], output) } else { Ok(machine) }
 }
 
 fn layers(

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use convnet::loss::Loss;
 use convnet::model::{Evaluation, Model};
+use convnet::plan::Purpose;
 use convnet::{Error, Result};
 
 use crate::arguments::{EvalArguments, MachineArguments};
 use crate::output::Output;
 use crate::sources::{DataSource, machine};
+use crate::tuning::tuned;
 
 pub fn run(arguments: &EvalArguments, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     let machine = machine(machine_arguments)?;
@@ -18,7 +20,12 @@ pub fn run(arguments: &EvalArguments, machine_arguments: &MachineArguments, outp
     let model = Model::load(&arguments.model)?;
     let classes = Some(model.classes().to_vec());
     let data = DataSource { arguments: &arguments.data, size: Some(model.image_size()), classes }.open(output)?;
-    let evaluation = model.evaluate(&data.test, &Loss::default(), arguments.batch, &machine)?;
+    let batch = arguments.batch.min(data.test.len().max(1));
+    let machine = match arguments.tuning.tune {
+        true => tuned(machine, model.network(), &[(batch, Purpose::Infer)], output)?,
+        false => machine,
+    };
+    let evaluation = model.evaluate(&data.test, &Loss::default(), batch, &machine)?;
     output.json(&evaluation)?;
     output.result(table(&evaluation))?;
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use convnet::data::read_image;
 use convnet::model::{Model, Predictor};
+use convnet::plan::Purpose;
 use convnet::{Error, Result};
 use serde_json::json;
 
@@ -11,6 +12,7 @@ use crate::arguments::{MachineArguments, PredictArguments};
 use crate::failure::USAGE;
 use crate::output::Output;
 use crate::sources::machine;
+use crate::tuning::tuned;
 
 pub fn run(arguments: &PredictArguments, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     if arguments.top == 0 {
@@ -19,6 +21,10 @@ pub fn run(arguments: &PredictArguments, machine_arguments: &MachineArguments, o
     // To prepare weights for long use would take longer than a few images do; their number must not change a result.
     let machine = machine(machine_arguments)?.for_uses(1);
     let model = Model::load(&arguments.model)?;
+    let machine = match arguments.tuning.tune {
+        true => tuned(machine, model.network(), &[(1, Purpose::Infer)], output)?,
+        false => machine,
+    };
     let mut predictor = Predictor::new(&model, 1, &machine)?;
     let mut documents = Vec::new();
     let mut broken = 0;

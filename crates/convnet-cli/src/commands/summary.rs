@@ -2,16 +2,17 @@
 
 use std::process::ExitCode;
 
-use convnet::layer::Layer;
 use convnet::network::Network;
 use convnet::optim::Optimizer;
-use convnet::{Result, plan};
-use convnet_kernels::Machine;
-use convnet_kernels::conv::{ConvShape, Pass, explain};
+use convnet::plan::{self, Purpose, convolutions};
+use convnet::{Machine, Result};
+use convnet_kernels::conv::tuning::Question;
+use convnet_kernels::conv::{Pass, explain};
 
 use crate::arguments::{MachineArguments, SummaryArguments};
 use crate::output::Output;
 use crate::sources::{machine, network};
+use crate::tuning::tuned;
 
 pub fn run(arguments: &SummaryArguments, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     let network = network(&arguments.net, &arguments.network.text_arguments(None, None))?;
@@ -26,30 +27,35 @@ pub fn run(arguments: &SummaryArguments, machine_arguments: &MachineArguments, o
     output.json(&summary)?;
     output.result(summary.to_string())?;
     if arguments.explain {
-        output.result(algorithms(&network, arguments.batch, &machine))?;
+        let plans = [(arguments.batch, Purpose::Infer), (arguments.batch, Purpose::Train)];
+        let machine = if arguments.tune { tuned(machine, &network, &plans, output)? } else { machine };
+        output.result(algorithms(&network, arguments.batch, &machine)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Which algorithm computes each convolution, and why not a faster one.
-fn algorithms(network: &Network, batch: usize, machine: &Machine) -> String {
+/// Which algorithm computes each convolution, and why not a faster one: forward with weights that stay (and with those of a
+/// training, which change, where that makes another choice), backward as a training asks for it.
+fn algorithms(network: &Network, batch: usize, machine: &Machine) -> Result<String> {
     let mut text = format!("algorithms on {}:", machine.isa);
-    for node in network.nodes() {
-        let shape = node.input_shapes()[0];
-        let problem = match node.layer() {
-            Layer::Conv2d(conv) => ConvShape::new(batch, shape.c, [shape.h, shape.w], conv.filters, conv.window, conv.groups),
-            Layer::Linear(linear) => ConvShape::new(batch, shape.c, [1, 1], linear.outputs, convnet_kernels::window::Window::pixel(), 1),
-            _ => continue,
-        };
-        let Ok(problem) = problem else { continue };
-        text += &format!("\n  {}: {problem}", node.name());
-        for pass in Pass::ALL {
-            let (chosen, reasons) = explain::<f32>(&problem, machine.means(), pass);
-            text += &format!("\n    {}: {chosen}", pass.name());
-            for (name, reason) in reasons {
-                text += &format!("; not {name}: {reason}");
+    let training = machine.clone().for_uses(1);
+    for convolution in convolutions(network, batch, Purpose::Train, machine)? {
+        let Some(shape) = convolution.questions.first().map(Question::shape) else { continue };
+        text += &format!("\n  {}: {shape}", convolution.layer);
+        for pass in convolution.questions.iter().map(Question::pass) {
+            let chosen = explain::<f32>(shape, machine.means(), pass);
+            let chosen_in_training = explain::<f32>(shape, training.means(), pass);
+            let differs = pass == Pass::Forward && chosen.0 != chosen_in_training.0;
+            text += &line(pass.name(), chosen);
+            if differs {
+                text += &line("forward in training", chosen_in_training);
             }
         }
     }
-    text
+    Ok(text)
+}
+
+fn line(pass: &str, (chosen, reasons): (&str, Vec<(&str, String)>)) -> String {
+    let reasons: String = reasons.iter().map(|(name, reason)| format!("; not {name}: {reason}")).collect();
+    format!("\n    {pass}: {chosen}{reasons}")
 }

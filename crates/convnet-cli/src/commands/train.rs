@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use convnet::data::Dataset;
 use convnet::loss::Loss;
 use convnet::network::Network;
+use convnet::plan::Purpose;
 use convnet::train::{EpochRecord, Event, Run, Settings, Trainer};
 use convnet::{Error, Result, zoo};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +18,7 @@ use crate::arguments::{MachineArguments, TrainArguments};
 use crate::failure::INTERRUPTED;
 use crate::output::{Output, duration, grouped};
 use crate::sources::{DataSource, EMBEDDED, machine, network};
+use crate::tuning::tuned;
 
 pub fn run(arguments: &TrainArguments, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     let machine = machine(machine_arguments)?;
@@ -39,6 +41,13 @@ pub fn run(arguments: &TrainArguments, machine_arguments: &MachineArguments, out
     for warning in network.warnings() {
         output.note(format!("warning: {warning}"));
     }
+    let machine = match arguments.tuning.tune {
+        true => {
+            let batch = trainer.settings_now().batch;
+            tuned(machine, network, &[(batch, Purpose::Train), (batch, Purpose::Infer)], output)?
+        }
+        false => machine,
+    };
     let epochs = trainer.settings_now().epochs;
     let progress = Progress::new(output);
     let run = trainer.machine(machine).stop_flag(stop).observer(|event| progress.show(&event, epochs)).fit(&data)?;

@@ -13,11 +13,13 @@ use std::str::FromStr;
 
 use crate::window::{Axis, Rounding, Window};
 use crate::{Isa, Machine, Means, Real};
+use tuning::Question;
 
 pub mod depthwise;
 pub mod direct;
 pub mod reference;
 pub mod side_by_side;
+pub mod tuning;
 pub mod winograd;
 
 /// The algorithms for `f32`; the reference is last and accepts everything.
@@ -307,20 +309,39 @@ fn no_cost(_: &ConvShape, _: Isa, _: Pass) -> f64 {
     0.0
 }
 
-/// What a pass is expected to take with its part of packing the weights. The gradient of the input is only wanted for
-/// weights that have just changed.
+/// What a pass is expected to take with its part of packing the weights.
 fn whole_cost<T>(algorithm: &Algorithm<T>, shape: &ConvShape, means: Means, pass: Pass) -> f64 {
-    let uses = if pass == Pass::BackwardInput { 1 } else { means.uses };
+    let uses = Question::new(shape, pass, means.uses).uses();
     (algorithm.cost)(shape, means.isa, pass) + (algorithm.packing_cost)(shape, means.isa, pass) / uses as f64
 }
 
-/// The algorithm that accepts the shape and is expected to take the least time for this pass.
-pub fn choose<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> &'static Algorithm<T> {
+/// The algorithms that are allowed and accept the shape, in the order of the table. The reference, which is far slower than
+/// the others, is among them only where there is no other.
+pub fn candidates<T: Real>(shape: &ConvShape, means: Means) -> impl Iterator<Item = &'static Algorithm<T>> {
     let table = T::conv_algorithms();
-    let allowed = table.iter().filter(|algorithm| algorithm.exact || means.inexact);
-    let accepting = allowed.filter(|algorithm| (algorithm.accepts)(shape, means.isa).is_ok());
+    let (reference, others) = table.split_last().expect("the table has the reference");
+    let allowed = others.iter().filter(move |algorithm| algorithm.exact || means.inexact);
+    let mut accepting = allowed.filter(move |algorithm| (algorithm.accepts)(shape, means.isa).is_ok()).peekable();
+    let only = accepting.peek().is_none().then_some(reference);
+    accepting.chain(only)
+}
+
+/// The algorithm that takes the least time for this pass, of those that are allowed and accept the shape: by the measured
+/// times of [`Means::tuning`] where it has any, else by the expected cost.
+pub fn choose<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> &'static Algorithm<T> {
+    let seconds = |algorithm: &Algorithm<T>| measured_seconds(algorithm, shape, means, pass);
+    let measured = candidates::<T>(shape, means).filter_map(|algorithm| Some((algorithm, seconds(algorithm)?)));
+    if let Some((fastest, _)) = measured.min_by(|(_, one), (_, other)| one.total_cmp(other)) {
+        return fastest;
+    }
     let cost = |algorithm: &Algorithm<T>| whole_cost(algorithm, shape, means, pass);
-    accepting.min_by(|one, other| cost(one).total_cmp(&cost(other))).unwrap_or(&table[table.len() - 1])
+    let cheapest = candidates::<T>(shape, means).min_by(|one, other| cost(one).total_cmp(&cost(other)));
+    cheapest.expect("the reference accepts every shape")
+}
+
+/// Seconds of an algorithm by the tuning, if it has them.
+fn measured_seconds<T>(algorithm: &Algorithm<T>, shape: &ConvShape, means: Means, pass: Pass) -> Option<f64> {
+    means.tuning?.seconds(&Question::new(shape, pass, means.uses), algorithm.name)
 }
 
 /// The algorithm that [`choose`] takes for a pass, and why not each of the others but the reference.
@@ -328,11 +349,14 @@ pub fn explain<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> (&'stati
     let (chosen, isa) = (choose::<T>(shape, means, pass), means.isa);
     let table = T::conv_algorithms();
     let others = table[..table.len() - 1].iter().filter(|algorithm| algorithm.name != chosen.name);
+    let seconds = |algorithm: &Algorithm<T>| measured_seconds(algorithm, shape, means, pass);
     let reasons = others.map(|algorithm| {
-        let reason = match (algorithm.accepts)(shape, isa) {
-            Err(reason) => reason.to_owned(),
-            Ok(()) if !algorithm.exact && !means.inexact => "forbidden: its transforms round more than the definition does".into(),
-            Ok(()) => {
+        let reason = match ((algorithm.accepts)(shape, isa), seconds(algorithm).zip(seconds(chosen))) {
+            (Err(reason), _) => reason.to_owned(),
+            (Ok(()), _) if !algorithm.exact && !means.inexact => "forbidden: its transforms round more than the definition does".into(),
+            (Ok(()), Some((other, chosen))) => format!("measured to take {:.1} times as long", other / chosen),
+            (Ok(()), None) if seconds(chosen).is_some() => "not measured".into(),
+            (Ok(()), None) => {
                 let ratio = whole_cost(algorithm, shape, means, pass) / whole_cost(chosen, shape, means, pass);
                 format!("expected to take {ratio:.1} times as long")
             }
@@ -377,7 +401,7 @@ mod tests {
     #[test]
     fn a_machine_that_must_be_exact_gets_only_exact_algorithms_and_is_told_so() {
         let shape: ConvShape = "conv n1 c128 56x56 -> 128 w3 s1 p1".parse().unwrap();
-        let exact = Means { isa: Isa::detect(), inexact: false, uses: usize::MAX };
+        let exact = Means { isa: Isa::detect(), inexact: false, uses: usize::MAX, tuning: None };
         for pass in Pass::ALL {
             assert_eq!(choose::<f32>(&shape, Means { inexact: true, ..exact }, pass).name, "winograd 4x4");
             assert_eq!(choose::<f32>(&shape, exact, pass).name, "direct");
@@ -388,7 +412,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_convolution_has_the_algorithm_made_for_it() {
-        let each = |isa| Means { isa, inexact: true, uses: usize::MAX };
+        let each = |isa| Means { isa, inexact: true, uses: usize::MAX, tuning: None };
         for (text, names) in [
             ("conv n1 c3 224x224 -> 64 w7 s2 p3", ["direct"; 3]),
             ("conv n1 c256 56x56 -> 64 w1 s1 p0", ["direct"; 3]),

@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use convnet_kernels::Machine;
-use convnet_kernels::conv::{Algorithm, ConvShape, Epilogue, Pass, choose};
+use convnet_kernels::conv::{ConvShape, Pass, choose};
 use serde::Serialize;
 
 use super::buffer::Buffer;
+use super::convolution::ConvWork;
 use super::{Bench, Limits, median, sample, sample_places, value};
 use crate::error::{Error, Result};
 use crate::layer::relu::RectifierRule;
@@ -150,13 +151,13 @@ impl LayerBench {
         let mut bench = match problem {
             Problem::Conv(shape) => {
                 let pass = Pass::ALL.into_iter().find(|known| known.name() == pass).unwrap_or(Pass::Forward);
-                let work = ConvWork::new(shape, pass, machine)?;
+                let work = ConvWork::new(shape, pass, choose::<f32>(shape, machine.means(), pass), machine)?;
                 Self {
                     problem: problem.to_string(),
                     pass: pass.name(),
                     limits,
                     threads: machine.threads.count(),
-                    algorithm: work.algorithm.name,
+                    algorithm: work.algorithm().name,
                     macs: shape.macs(),
                     bytes: 4 * (shape.input_len() + shape.weight_len() + shape.output_len()) as u64,
                     sample: Vec::new(),
@@ -191,7 +192,7 @@ impl Bench for LayerBench {
 
     fn measure(&mut self, rounds: usize) -> LayerTiming {
         let (seconds, pack_seconds) = match &mut self.work {
-            Work::Conv(work) => (median(rounds, || work.run()), if work.packed.is_empty() { 0.0 } else { median(3, || work.pack()) }),
+            Work::Conv(work) => (median(rounds, || work.run()), if work.packs() { median(3, || work.pack()) } else { 0.0 }),
             Work::Layer(work) => (median(rounds, || work.run()), 0.0),
         };
         let gflops = 2.0 * self.macs as f64 / seconds / 1e9;
@@ -208,77 +209,6 @@ impl Bench for LayerBench {
             percent_of_bandwidth: 100.0 * gigabytes_per_second / self.limits.gigabytes_per_second,
             algorithm: self.algorithm,
             sample: self.sample.clone(),
-        }
-    }
-}
-
-/// One pass of a convolution with its buffers, channels last.
-#[derive(Debug)]
-struct ConvWork {
-    machine: Machine,
-    shape: ConvShape,
-    pass: Pass,
-    algorithm: &'static Algorithm<f32>,
-    /// The images, or empty where the pass does not read them.
-    x: Buffer<f32>,
-    weights: Buffer<f32>,
-    dy: Buffer<f32>,
-    packed: Buffer<f32>,
-    scratch: Buffer<f32>,
-    result: Buffer<f32>,
-}
-
-impl ConvWork {
-    fn new(shape: &ConvShape, pass: Pass, machine: &Machine) -> Result<Self> {
-        let algorithm = choose::<f32>(shape, machine.means(), pass);
-        let input = Shape::new(shape.n(), shape.c(), shape.h(), shape.w());
-        let output = Shape::new(shape.n(), shape.k(), shape.oh(), shape.ow());
-        let (x, dy) = match pass {
-            Pass::Forward => (stored(0, input)?, Buffer::zeros(0)?),
-            Pass::BackwardInput => (Buffer::zeros(0)?, stored(32, output)?),
-            Pass::BackwardWeight => (stored(0, input)?, stored(32, output)?),
-        };
-        let result = match pass {
-            Pass::Forward => shape.output_len(),
-            Pass::BackwardInput => shape.input_len(),
-            Pass::BackwardWeight => shape.weight_len(),
-        };
-        let mut work = Self {
-            machine: machine.clone(),
-            shape: *shape,
-            pass,
-            algorithm,
-            x,
-            weights: Buffer::stream(16, shape.weight_len())?,
-            dy,
-            packed: Buffer::zeros((algorithm.packed_len)(shape, machine.isa, pass))?,
-            scratch: Buffer::zeros((algorithm.scratch_len)(shape, machine.isa, pass))?,
-            result: Buffer::zeros(result)?,
-        };
-        work.pack();
-        Ok(work)
-    }
-
-    fn pack(&mut self) {
-        (self.algorithm.pack)(&self.machine, &self.shape, self.pass, &self.weights, &mut self.packed);
-    }
-
-    fn run(&mut self) {
-        let Self { machine, shape, algorithm, x, dy, packed, scratch, result, .. } = self;
-        match self.pass {
-            Pass::Forward => (algorithm.forward)(machine, shape, x, packed, &Epilogue::NONE, result, scratch),
-            Pass::BackwardInput => (algorithm.backward_input)(machine, shape, dy, packed, result, scratch),
-            Pass::BackwardWeight => (algorithm.backward_weight)(machine, shape, x, dy, result, scratch),
-        }
-    }
-
-    /// The sample of the first run: gradients of weights are added to, so that later runs change them.
-    fn first_sample(&mut self) -> Vec<f32> {
-        self.run();
-        match self.pass {
-            Pass::Forward => stored_sample(Shape::new(self.shape.n(), self.shape.k(), self.shape.oh(), self.shape.ow()), &self.result),
-            Pass::BackwardInput => stored_sample(Shape::new(self.shape.n(), self.shape.c(), self.shape.h(), self.shape.w()), &self.result),
-            Pass::BackwardWeight => sample(&self.result),
         }
     }
 }
@@ -421,7 +351,7 @@ impl LayerWork {
 }
 
 /// A stream of [`value`]s over a shape, channels last.
-fn stored(stream: u32, shape: Shape) -> Result<Buffer<f32>> {
+pub(super) fn stored(stream: u32, shape: Shape) -> Result<Buffer<f32>> {
     let logical = Buffer::stream(stream, shape.count())?;
     let mut stored = Buffer::zeros(shape.count())?;
     to_channels_last(shape, &logical, &mut stored);
@@ -429,7 +359,7 @@ fn stored(stream: u32, shape: Shape) -> Result<Buffer<f32>> {
 }
 
 /// The sample of numbers that lie channels last.
-fn stored_sample(shape: Shape, stored: &[f32]) -> Vec<f32> {
+pub(super) fn stored_sample(shape: Shape, stored: &[f32]) -> Vec<f32> {
     let place = |logical: usize| {
         let (image, within) = (logical / shape.image(), logical % shape.image());
         image * shape.image() + within % shape.pixels() * shape.c + within / shape.pixels()

@@ -5,16 +5,21 @@
 //! the numbers that were computed, from inputs that any program can repeat ([`value`]), so that the two can be compared.
 
 mod buffer;
+mod convolution;
 mod layers;
 mod nets;
+mod tune;
 
 use std::time::Instant;
 
 use convnet_kernels::{Isa, Machine, Threads, peak};
 use serde::Serialize;
 
+use crate::tuning::Signature;
+
 pub use layers::{LayerBench, LayerTiming, PASSES, PROBLEMS, Problem};
 pub use nets::{ModelBench, NetTiming, TrainBench, varied_parameters, write_model};
+pub use tune::{Tuned, tune};
 
 /// Seconds that a measurement of the machine takes.
 const PEAK_SECONDS: f64 = 0.3;
@@ -73,11 +78,9 @@ pub struct MachineReport {
 
 /// Measures the machine.
 pub fn machine_report(machine: &Machine) -> MachineReport {
-    let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpu_info.lines().find_map(|line| line.strip_prefix("model name")).and_then(|rest| rest.split_once(':'));
     let limits = Limits::measure(machine);
     MachineReport {
-        cpu: name.map(|(_, name)| name.trim().to_owned()),
+        cpu: Signature::of(machine).cpu,
         isa: machine.isa.name(),
         available_isas: Isa::available().into_iter().map(Isa::name).collect(),
         threads: machine.threads.count(),

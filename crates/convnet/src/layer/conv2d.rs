@@ -117,7 +117,7 @@ impl Conv2d {
     }
 
     /// The problem for inputs that [`output_shape`](LayerRules::output_shape) has accepted.
-    fn accepted(&self, inputs: &[Shape]) -> ConvShape {
+    pub(super) fn accepted(&self, inputs: &[Shape]) -> ConvShape {
         self.problem(inputs[0]).expect("the input was accepted by output_shape")
     }
 }

@@ -62,7 +62,7 @@ impl Linear {
     }
 
     /// The problem for inputs that [`output_shape`](LayerRules::output_shape) has accepted.
-    fn accepted(&self, inputs: &[Shape], flattened: Option<Shape>) -> ConvShape {
+    pub(super) fn accepted(&self, inputs: &[Shape], flattened: Option<Shape>) -> ConvShape {
         self.problem(inputs[0], flattened).expect("the input was accepted by output_shape")
     }
 }

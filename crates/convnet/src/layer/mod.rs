@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use convnet_kernels::conv::ConvShape;
 use convnet_kernels::window::Window;
 use convnet_kernels::{Means, Real};
 
@@ -51,10 +52,10 @@ pub struct Memory {
 }
 
 /// What a plan will ask of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Use {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Use<'a> {
     /// What the plan's algorithms are chosen from.
-    pub means: Means,
+    pub means: Means<'a>,
     /// Whether backward will follow forward.
     pub backward: bool,
     /// Whether the gradient of the first input will be asked for (not for a layer that reads the image).
@@ -303,6 +304,15 @@ layers! {
 }
 
 impl Layer {
+    /// The convolution that this layer is, of inputs that it has accepted; `flattened` is as in [`Prepare::flattened`].
+    pub(crate) fn convolution(&self, inputs: &[Shape], flattened: Option<Shape>) -> Option<ConvShape> {
+        match self {
+            Self::Conv2d(layer) => Some(layer.accepted(inputs)),
+            Self::Linear(layer) => Some(layer.accepted(inputs, flattened)),
+            _ => None,
+        }
+    }
+
     /// A layer from outside this crate.
     pub fn custom(layer: impl LayerRules + fmt::Debug + Send + Sync + 'static) -> Self {
         Self::Custom(Arc::new(layer))

@@ -224,7 +224,7 @@ fn readers(network: &Network) -> Vec<usize> {
 fn is_in_place(node: &Node, readers: &[usize]) -> bool {
     let [input] = node.inputs() else { return false };
     let usage = Use {
-        means: Means { isa: Isa::Portable, inexact: false, uses: usize::MAX },
+        means: Means { isa: Isa::Portable, inexact: false, uses: usize::MAX, tuning: None },
         backward: false,
         input_gradient: false,
         flattened: None,

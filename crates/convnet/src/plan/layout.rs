@@ -55,6 +55,13 @@ pub(super) struct Placed {
     pub backward: bool,
 }
 
+impl Placed {
+    /// Whether backward asks for the gradient of the first input.
+    pub fn asks_input_gradient(&self) -> bool {
+        self.backward && self.grad_inputs.first().is_some_and(|target| *target != GradientTarget::None)
+    }
+}
+
 /// The whole plan as places.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {

@@ -16,6 +16,8 @@ mod layout;
 mod run;
 mod schedule;
 
+use convnet_kernels::conv::Pass;
+use convnet_kernels::conv::tuning::Question;
 use convnet_kernels::{Machine, Real, memory};
 
 use crate::error::{Error, Result};
@@ -72,6 +74,37 @@ impl PlanBytes {
         let machine = purpose.on(machine);
         Ok(Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?.bytes::<T>())
     }
+}
+
+/// A layer of a plan that is computed as a convolution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Name of the layer.
+    pub layer: String,
+    /// The passes that the plan runs, each of which takes an algorithm of its own.
+    pub questions: Vec<Question>,
+}
+
+/// The convolutions of a plan, without building it.
+///
+/// # Errors
+/// The batch is zero or too large to address.
+pub fn convolutions(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Vec<Convolution>> {
+    let machine = purpose.on(machine);
+    let layout = Layout::new::<f32>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?;
+    let convolutions = layout.steps.iter().filter_map(|placed| {
+        let shape = placed.step.layer.convolution(&placed.input_shapes, placed.step.flattened)?;
+        let passes = Pass::ALL.into_iter().filter(|pass| match pass {
+            Pass::Forward => true,
+            Pass::BackwardInput => placed.asks_input_gradient(),
+            Pass::BackwardWeight => placed.backward,
+        });
+        Some(Convolution {
+            layer: network.node(placed.step.node)?.name().to_owned(),
+            questions: passes.map(|pass| Question::new(&shape, pass, machine.uses)).collect(),
+        })
+    });
+    Ok(convolutions.collect())
 }
 
 /// The sizes of a network with the memory that plans for this machine take, at a batch and with an optimiser that keeps

@@ -113,10 +113,6 @@ pub(super) struct Work<'a, T> {
     pub prepared: &'a [T],
 }
 
-fn asks_input_gradient(placed: &Placed) -> bool {
-    placed.backward && placed.grad_inputs.first().is_some_and(|target| *target != GradientTarget::None)
-}
-
 fn parameter_values<'a, T: Real>(placed: &Placed, parameters: &'a Parameters<T>) -> Vec<&'a [T]> {
     placed.parameters.clone().map(|index| parameters.values(index)).collect()
 }
@@ -165,7 +161,7 @@ pub(super) fn forward_step<T: Real>(walk: &Walk<'_>, placed: &Placed, parameters
     placed.step.layer.forward(Forward {
         machine: walk.machine,
         training: walk.purpose == Purpose::Train,
-        input_gradient: asks_input_gradient(placed),
+        input_gradient: placed.asks_input_gradient(),
         random: address(walk.random, placed),
         input_shapes: &placed.input_shapes,
         output_shape: placed.output_shape,

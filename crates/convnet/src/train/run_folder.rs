@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `network.txt` | the network, canonical text |
 //! | `run.toml` | every setting, and which data |
+//! | `tuning.json` | the times by which a training that was tuned chooses its algorithms |
 //! | `metrics.jsonl` | a line for each logged step and each epoch |
 //! | `checkpoint/last.safetensors`, `checkpoint/best.safetensors` | the training itself, to go on from |
 //! | `model.safetensors` | the trained model |
@@ -12,7 +13,10 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use convnet_kernels::Machine;
+use convnet_kernels::conv::tuning::Tuning;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -21,6 +25,10 @@ use crate::error::{Error, Result};
 use crate::file::{read_whole, write_whole};
 use crate::model::MODEL_FILE;
 use crate::network::Network;
+use crate::tuning::{self, Signature};
+
+/// The file of a run folder with the measured times by which its training chooses algorithms.
+const TUNING_FILE: &str = "tuning.json";
 
 /// The largest text file of a run folder that is read.
 const LIMIT: u64 = 256 << 20;
@@ -51,6 +59,10 @@ pub struct RunRecord {
     pub data: DataRecord,
     /// Which settings.
     pub settings: Settings,
+    /// Whether algorithms were chosen by measured times; these are in `tuning.json`, so that a training that goes on makes
+    /// the same choices.
+    #[serde(default)]
+    pub tuned: bool,
 }
 
 /// A run folder in use by one training at a time.
@@ -64,7 +76,7 @@ pub(super) struct RunFolder {
 
 impl RunFolder {
     /// Makes a new run folder, which must not exist yet or be empty.
-    pub fn create(path: &Path, network: &Network, record: &RunRecord) -> Result<Self> {
+    pub fn create(path: &Path, network: &Network, record: &RunRecord, machine: &Machine) -> Result<Self> {
         let existing = fs::read_dir(path).map(|mut entries| entries.next().is_some());
         match existing {
             Ok(true) => {
@@ -81,6 +93,9 @@ impl RunFolder {
         let text = toml::to_string_pretty(record).map_err(|error| Error::format(path.join("run.toml"), error))?;
         write_whole(&path.join("run.toml"), text.as_bytes())?;
         write_whole(&path.join("network.txt"), format!("{network}\n").as_bytes())?;
+        if let Some(tuning) = &machine.tuning {
+            tuning::write(&path.join(TUNING_FILE), &Signature::of(machine), tuning)?;
+        }
         write_whole(&path.join("metrics.jsonl"), b"")?;
         Self::open(path)
     }
@@ -174,6 +189,17 @@ pub fn read_run(folder: &Path) -> Result<RunRecord> {
     let bytes = read_whole(&path, LIMIT)?;
     let text = String::from_utf8(bytes).map_err(|error| Error::format(&path, error))?;
     toml::from_str(&text).map_err(|error| Error::format(&path, error))
+}
+
+/// Reads `tuning.json` of a run folder whose training was tuned; `None` where it was not.
+///
+/// # Errors
+/// The file is missing or damaged: the training could not go on with the same algorithms.
+pub(super) fn read_tuning(folder: &Path, record: &RunRecord) -> Result<Option<Arc<Tuning>>> {
+    if !record.tuned {
+        return Ok(None);
+    }
+    tuning::read(&folder.join(TUNING_FILE)).map(|kept| Some(Arc::new(kept.tuning)))
 }
 
 /// Reads `network.txt` of a run folder.

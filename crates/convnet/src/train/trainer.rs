@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use convnet_kernels::conv::tuning::Tuning;
 use convnet_kernels::{Machine, reduce};
 
 use super::metrics::{EpochRecord, Record, Score, StepRecord};
-use super::run_folder::{DataRecord, RunFolder, RunRecord, read_network, read_run};
+use super::run_folder::{DataRecord, RunFolder, RunRecord, read_network, read_run, read_tuning};
 use super::state::{EpochSums, State};
 use super::{Settings, checkpoint};
 use crate::data::{Batches, Dataset, Normalisation, Split};
@@ -90,6 +91,8 @@ pub struct Trainer<'a> {
     source: String,
     folder: Option<PathBuf>,
     resume: bool,
+    /// The measured times that a training which goes on began with.
+    tuning: Option<Arc<Tuning>>,
     stop: Arc<AtomicBool>,
     observer: Observer<'a>,
 }
@@ -104,6 +107,7 @@ impl<'a> Trainer<'a> {
             source: "memory".into(),
             folder: None,
             resume: false,
+            tuning: None,
             stop: Arc::default(),
             observer: Box::new(|_| {}),
         }
@@ -112,12 +116,13 @@ impl<'a> Trainer<'a> {
     /// Goes on with the training of a run folder, from its last checkpoint.
     ///
     /// # Errors
-    /// The folder is no run folder.
+    /// The folder is no run folder, or the times are missing by which its training was tuned.
     pub fn resume(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let (record, network) = (read_run(folder)?, read_network(folder)?);
+        let tuning = read_tuning(folder, &record)?;
         let trainer = Self::new(&network).settings(record.settings).source(record.data.source);
-        Ok(Self { folder: Some(folder.to_owned()), resume: true, ..trainer })
+        Ok(Self { folder: Some(folder.to_owned()), resume: true, tuning, ..trainer })
     }
 
     /// All settings at once.
@@ -150,7 +155,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// The instructions and threads to use; by default the best and all. They change no bit of the result but for the
-    /// instructions.
+    /// instructions. A machine that carries measured times chooses its algorithms by them, and the run folder keeps them; a
+    /// training that goes on takes those of its folder.
     pub fn machine(self, machine: Machine) -> Self {
         Self { machine: Some(machine), ..self }
     }
@@ -200,6 +206,7 @@ impl<'a> Trainer<'a> {
             Some(machine) => machine,
             None => Machine::detect().map_err(Error::Argument)?,
         };
+        let machine = if self.resume { machine.tuned(self.tuning.clone()) } else { machine };
         self.check(data)?;
         let record = RunRecord {
             convnet: env!("CARGO_PKG_VERSION").into(),
@@ -211,13 +218,14 @@ impl<'a> Trainer<'a> {
                 fingerprint: fingerprint(data),
             },
             settings: self.settings.clone(),
+            tuned: machine.tuning.is_some(),
         };
         let normalisation = Normalisation::of(&data.train);
         let augmentation = self.settings.augmentation.clone();
         let mut batches = Batches::training(&data.train, self.settings.batch, self.settings.seed, &normalisation, &augmentation)?;
         let classifier = Classifier::new(&self.network, &data.classes, &normalisation, self.settings.batch, &machine)?;
         let plan = Plan::new(&self.network, self.settings.batch, Purpose::Train, &machine)?;
-        let (state, folder, records) = self.begin(&record)?;
+        let (state, folder, records) = self.begin(&record, &machine)?;
         // A training that was stopped within an epoch goes on in the order of that epoch.
         batches.start(state.step / batches.count() as u64);
         let mut training = Training {
@@ -263,13 +271,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// The state to begin with and the folder to write to.
-    fn begin(&self, record: &RunRecord) -> Result<(State, Option<RunFolder>, Vec<Record>)> {
+    fn begin(&self, record: &RunRecord, machine: &Machine) -> Result<(State, Option<RunFolder>, Vec<Record>)> {
         let Some(path) = &self.folder else {
             return Ok((State::new(&self.network, &self.settings)?, None, Vec::new()));
         };
         if !self.resume {
             let state = State::new(&self.network, &self.settings)?;
-            return Ok((state, Some(RunFolder::create(path, &self.network, record)?), Vec::new()));
+            return Ok((state, Some(RunFolder::create(path, &self.network, record, machine)?), Vec::new()));
         }
         let mut folder = RunFolder::open(path)?;
         let state = if folder.last().exists() {
