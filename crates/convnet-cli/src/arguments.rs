@@ -176,6 +176,11 @@ pub struct TrainArguments {
     #[arg(long, value_name = "NORM")]
     pub clip: Option<f64>,
 
+    /// Compute activations again in backward instead of keeping them: less memory, more time, the same bits. `summary
+    /// --recompute` shows both.
+    #[arg(long)]
+    pub recompute: bool,
+
     /// Epochs between evaluations.
     #[arg(long, value_name = "EPOCHS")]
     pub evaluate_every: Option<usize>,
@@ -211,6 +216,10 @@ pub struct SummaryArguments {
     /// The layer to solve for.
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
+
+    /// Show what a training takes that computes activations again in backward instead of keeping them.
+    #[arg(long)]
+    pub recompute: bool,
 
     /// Say for every layer which algorithm computes it, and why not a faster one.
     #[arg(long)]
@@ -369,7 +378,13 @@ pub enum BenchCommand {
     },
     /// Time a training step: forward, cross-entropy, backward, and the update by Nesterov momentum with weight decay.
     #[command(after_help = SAMPLE_HELP)]
-    Train(BenchNetArguments),
+    Train {
+        #[command(flatten)]
+        net: BenchNetArguments,
+        /// Compute activations again in backward instead of keeping them.
+        #[arg(long)]
+        recompute: bool,
+    },
     /// Say what the machine has, and measure what it can do.
     Machine,
 }

@@ -113,6 +113,27 @@ fn the_threads_change_no_bit_of_a_model() {
     }
 }
 
+#[test]
+fn computing_activations_again_has_a_price_that_the_summary_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let net = "input 3x16x16 -> [conv 8 3x3 pad 1 -> relu]*8 -> flatten -> fc 10";
+    let memory = json(folder.path(), &["summary", net, "--batch", "8", "--recompute", "--json"])["memory"].take();
+    let bytes = |of: &Value| of["activations"].as_u64().unwrap();
+    assert!(bytes(&memory["recomputing"]["memory"]) < bytes(&memory["training"]), "{memory}");
+    assert!(memory["recomputing"]["macs"].as_u64().unwrap() > 0 && memory["recomputing"]["segments"].as_u64().unwrap() > 0, "{memory}");
+    let text = stdout(&convnet(folder.path(), &["summary", net, "--batch", "8", "--recompute"]));
+    assert!(text.contains("recomputing  ") && text.contains("MACs more for one image"), "{text}");
+    assert!(json(folder.path(), &["summary", net, "--json"])["memory"]["recomputing"].is_null());
+    for out in ["kept", "again"] {
+        let mut arguments = vec!["train", NET, "--epochs", "1", "--out", out];
+        arguments.extend((out == "again").then_some("--recompute"));
+        assert!(convnet(folder.path(), &arguments).status.success());
+    }
+    let model = |run: &str| fs::read(folder.path().join(run).join("model.safetensors")).unwrap();
+    assert!(model("kept") == model("again"));
+    json(folder.path(), &["bench", "train", net, "--batch", "4", "--recompute", "--rounds", "1", "--json"]);
+}
+
 /// A network whose convolutions can be computed in several ways.
 const SQUARE_NET: &str = "input 1x28x28 -> conv 6 3x3 stride 2 -> relu -> conv 8 3x3 pad 1 -> maxpool 2 -> flatten -> fc 10";
 

@@ -2,6 +2,7 @@
 
 use convnet::layer::{Backward, Forward, Layer, LayerRules, Memory, ParameterSpec, Role, Use};
 use convnet::layer::{add::Add, batch_norm2d::BatchNorm2d, conv2d::Conv2d, flatten::Flatten, linear::Linear, relu::Relu};
+use convnet::network::text::TextArguments;
 use convnet::network::{Network, NodeId, Parameters};
 use convnet::plan::{Plan, PlanBytes, Purpose};
 use convnet::shape::Shape;
@@ -116,7 +117,7 @@ fn the_gradient_of_a_whole_graph_is_that_of_its_forward() {
 fn every_purpose_computes_the_same_outputs() {
     let network = graph();
     let parameters = random_parameters::<f64>(&network);
-    let outputs = [Purpose::Train, Purpose::Infer, Purpose::Inspect].map(|purpose| {
+    let outputs = [Purpose::Train, Purpose::TrainRecomputing, Purpose::Infer, Purpose::Inspect].map(|purpose| {
         let mut plan = Plan::<f64>::new(&network, 3, purpose, &machine(1)).unwrap();
         let images: Vec<f64> = noise(plan.input_shape().count(), 1);
         plan.forward(&parameters, &images, 0).to_vec()
@@ -200,10 +201,71 @@ fn the_same_bits_come_out_of_any_number_of_threads() {
     }
 }
 
+/// Small networks of the kinds that there are: a chain, residual blocks, an inception module, joined branches.
+const KINDS: [&str; 4] = [
+    "input 3x16x16 -> [conv 8 3x3 pad 1 -> relu]*3 -> maxpool 2 -> [conv 12 3x3 pad 1 no bias -> bn -> relu]*3 -> maxpool 2 -> flatten -> \
+     dropout 0.4 -> fc 16 -> relu -> fc 5",
+    "input 3x12x12\nlet unit(k, s) = conv k 3x3 stride s pad 1 no bias -> bn\nunit(8, 1) -> relu\n\
+     [add( unit(8, 1) -> relu -> unit(8, 1) | identity ) -> relu]*4\nadd( unit(16, 2) -> relu -> unit(16, 1) | conv 16 1x1 stride 2 no bias -> bn ) -> relu\n\
+     [add( unit(16, 1) -> relu -> unit(16, 1) | identity ) -> relu]*3\nglobal avgpool -> flatten -> dropout 0.3 -> fc 5",
+    "input 3x12x12\nlet module(k) = concat( conv k 1x1 -> relu | conv k 1x1 -> relu -> conv k 3x3 pad 1 -> relu | \
+     maxpool 3 stride 1 pad 1 -> conv k 1x1 -> relu )\n[module(4)]*3 -> maxpool 3 stride 2 -> [module(5)]*3 -> global maxpool -> flatten -> fc 5",
+    "input 3x8x8 -> [concat( identity | bn -> relu -> conv 4 3x3 pad 1 )]*6 -> bn -> sigmoid -> avgpool 2 -> spatial dropout 0.2 -> flatten -> \
+     silu -> fc 5",
+];
+
+/// The bits of the scores and gradients of three steps, and of the buffers behind them.
+fn training_bits(network: &Network, purpose: Purpose, threads: usize) -> Vec<u32> {
+    let mut parameters = random_parameters::<f32>(network);
+    let mut plan = Plan::<f32>::new(network, 3, purpose, &machine(threads)).unwrap();
+    let mut bits = Vec::new();
+    let mut keep = |values: &[f32]| bits.extend(values.iter().map(|value| value.to_bits()));
+    for step in 0..3 {
+        let images: Vec<f32> = noise(plan.input_shape().count(), step);
+        keep(plan.forward(&parameters, &images, 40 + step));
+        plan.backward(&parameters, &noise(plan.output_shape().count(), 10 + step));
+        plan.gradients().iter().for_each(|gradient| keep(gradient));
+        plan.update_buffers(network, &mut parameters);
+    }
+    parameters.list().iter().for_each(|parameter| keep(parameter.tensor.values()));
+    bits
+}
+
+#[test]
+fn computing_activations_again_saves_memory_and_changes_no_bit() {
+    for text in KINDS {
+        let network = Network::parse(text).unwrap();
+        let arena = |purpose| PlanBytes::of::<f32>(&network, 3, purpose, &machine(1)).unwrap().arena;
+        let (kept, again) = (arena(Purpose::Train), arena(Purpose::TrainRecomputing));
+        assert!(again < kept * 9 / 10, "{kept} and {again} bytes: {text}");
+        let expected = training_bits(&network, Purpose::Train, 1);
+        for threads in [1, 2, 3, 8] {
+            assert!(training_bits(&network, Purpose::TrainRecomputing, threads) == expected, "{threads} threads: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_price_of_computing_again_is_less_than_a_forward_pass() {
+    for name in ["lenet5", "default", "resnet18", "googlenet", "mobilenet_v2"] {
+        let network = Network::load(name, &TextArguments::default()).unwrap();
+        let kept = convnet::plan::summary(&network, 2, &machine(1), 1).unwrap();
+        let again = convnet::plan::recomputation(&network, 2, &machine(1), 1).unwrap();
+        assert!(again.memory.total() <= kept.memory.unwrap().training.total(), "{name}");
+        assert!(
+            again.macs < kept.totals.macs && again.step_macs > 2 * kept.totals.macs && again.step_macs <= 3 * kept.totals.macs,
+            "{name}"
+        );
+        assert_eq!(again.macs > 0, again.segments > 0, "{name}");
+        let promised = PlanBytes::of::<f32>(&network, 2, Purpose::TrainRecomputing, &machine(1)).unwrap();
+        assert_eq!(again.memory.activations, promised.arena, "{name}");
+    }
+}
+
 #[test]
 fn the_memory_that_is_promised_is_the_memory_that_is_used() {
     let network = graph();
-    for purpose in [Purpose::Train, Purpose::Infer, Purpose::Inspect] {
+    for purpose in [Purpose::Train, Purpose::TrainRecomputing, Purpose::Infer, Purpose::Inspect] {
         let promised = PlanBytes::of::<f32>(&network, 32, purpose, &machine(1)).unwrap().total() as f64;
         let used = Plan::<f32>::new(&network, 32, purpose, &machine(1)).unwrap().bytes().total() as f64;
         assert!((used / promised - 1.0).abs() < 0.05, "{purpose:?}: promised {promised}, used {used}");

@@ -116,6 +116,19 @@ fn a_training_stopped_at_any_step_and_resumed_equals_one_that_was_not() {
     }
 }
 
+#[test]
+fn a_training_that_computes_activations_again_ends_with_the_same_bits_and_may_begin_to_at_any_time() {
+    let (data, optimizer) = (few(80, 30), Optimizer::nesterov());
+    let kept = trainer(optimizer, 2).fit(&data).unwrap();
+    let again = trainer(optimizer, 2).recompute(true).fit(&data).unwrap();
+    assert!(again.record.settings.recompute && bits(&again) == bits(&kept));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    stopped(&path, &data, optimizer, 5).unwrap();
+    let rest = Trainer::resume(&path).unwrap().recompute(true).fit(&data).unwrap();
+    assert!(bits(&rest) == bits(&kept));
+}
+
 /// A machine on which one algorithm was measured to be the fastest of all, in every plan of [`trainer`].
 fn tuned(algorithm: &str) -> Machine {
     let (network, machine) = (Network::parse(TEXT).unwrap(), Machine::new(Isa::detect(), 1));

@@ -29,10 +29,11 @@ pub fn run(command: &BenchCommand, machine_arguments: &MachineArguments, output:
             let bench = ModelBench::new(&network, &arguments.net, arguments.batch, &machine)?;
             net(bench, "one batch forward", arguments, output)?;
         }
-        BenchCommand::Train(arguments) => {
+        BenchCommand::Train { net: arguments, recompute } => {
+            let purpose = if *recompute { Purpose::TrainRecomputing } else { Purpose::Train };
             let network = network(&arguments.net, &arguments.network.text_arguments(None, None))?;
-            let machine = machine_for(&network, Purpose::Train, arguments, machine_arguments, output)?;
-            let bench = TrainBench::new(&network, &arguments.net, arguments.batch, &machine)?;
+            let machine = machine_for(&network, purpose, arguments, machine_arguments, output)?;
+            let bench = TrainBench::new(&network, &arguments.net, arguments.batch, purpose, &machine)?;
             net(bench, "one training step", arguments, output)?;
         }
         BenchCommand::Machine => {

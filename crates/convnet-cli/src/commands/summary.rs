@@ -23,7 +23,11 @@ pub fn run(arguments: &SummaryArguments, machine_arguments: &MachineArguments, o
         output.result(solutions.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let summary = plan::summary(&network, arguments.batch, &machine, Optimizer::default().slots())?;
+    let slots = Optimizer::default().slots();
+    let mut summary = plan::summary(&network, arguments.batch, &machine, slots)?;
+    if arguments.recompute {
+        summary = summary.with_recomputation(plan::recomputation(&network, arguments.batch, &machine, slots)?);
+    }
     output.json(&summary)?;
     output.result(summary.to_string())?;
     if arguments.explain {

@@ -101,7 +101,9 @@ fn resumed<'a>(folder: &Path, arguments: &TrainArguments, output: &Output) -> Re
     }
     let size = Some(trainer.network().input_shape().chw());
     let opened = DataSource { arguments: &data, size, classes: None }.open(output)?;
-    Ok((trainer, opened))
+    // It changes no bit, so it may be asked for at any time.
+    let recompute = arguments.recompute || trainer.settings_now().recompute;
+    Ok((trainer.recompute(recompute), opened))
 }
 
 fn settings(arguments: &TrainArguments) -> Result<Settings> {
@@ -131,6 +133,7 @@ fn settings(arguments: &TrainArguments) -> Result<Settings> {
     set(&mut settings.augmentation, arguments.augment.clone());
     set(&mut settings.evaluate_every, arguments.evaluate_every);
     settings.clip = arguments.clip.or(settings.clip);
+    settings.recompute = arguments.recompute;
     Ok(settings)
 }
 

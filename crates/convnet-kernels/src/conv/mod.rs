@@ -23,14 +23,8 @@ pub mod tuning;
 pub mod winograd;
 
 /// The algorithms for `f32`; the reference is last and accepts everything.
-pub static ALGORITHMS: [Algorithm<f32>; 6] = [
-    depthwise::algorithm(),
-    winograd::four(),
-    winograd::two(),
-    side_by_side::algorithm(),
-    direct::algorithm(),
-    reference::algorithm(),
-];
+pub static ALGORITHMS: [Algorithm<f32>; 6] =
+    [depthwise::algorithm(), winograd::four(), winograd::two(), side_by_side::algorithm(), direct::algorithm(), reference::algorithm()];
 
 /// The algorithms for `f64`.
 pub static ALGORITHMS_F64: [Algorithm<f64>; 1] = [reference::algorithm()];

@@ -177,7 +177,7 @@ mod tests {
         for isa in Isa::available().into_iter().filter(|isa| Kernels::of(*isa).lanes == 16) {
             let wide = Wide::of(&shape, isa).unwrap();
             assert_eq!(wide.shape.to_string(), "conv n16 c1 32x32 -> 12 w5x6 s1x2 p0");
-            let means = Means { isa, inexact: true, uses: usize::MAX };
+            let means = Means { isa, inexact: true, uses: usize::MAX, tuning: None };
             let names = Pass::ALL.map(|pass| choose::<f32>(&shape, means, pass).name);
             assert_eq!(names, ["side by side", "direct", "side by side"]);
         }

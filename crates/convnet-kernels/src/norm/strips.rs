@@ -99,12 +99,7 @@ impl Strips {
     }
 
     /// Calls `work(channels, sums)` for blocks of channels, with the sums, over all pieces, of each of N kinds of partial sums.
-    pub fn for_sums<T: Real, const N: usize>(
-        &self,
-        isa: Isa,
-        partial: &[T],
-        mut work: impl FnMut(std::ops::Range<usize>, [&[f64]; N]),
-    ) {
+    pub fn for_sums<T: Real, const N: usize>(&self, isa: Isa, partial: &[T], mut work: impl FnMut(std::ops::Range<usize>, [&[f64]; N])) {
         self.for_channels(|first, count| {
             let mut sums = [[0.0; CHANNELS]; N];
             combine::<T, N>(isa, *self, partial, first, count, &mut sums);

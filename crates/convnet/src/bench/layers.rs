@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::buffer::Buffer;
 use super::convolution::ConvWork;
-use super::{Bench, Limits, median, sample, sample_places, value};
+use super::{Bench, Limits, median, sample_places, value};
 use crate::error::{Error, Result};
 use crate::layer::relu::RectifierRule;
 use crate::layer::{Backward, Direction, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use, Word, Words};
@@ -382,6 +382,7 @@ pub(super) fn parameter(stream: u32, spec: &ParameterSpec) -> Result<Buffer<f32>
 mod tests {
     use convnet_kernels::Isa;
 
+    use super::super::sample;
     use super::*;
     use crate::layer::single::Single;
 

@@ -127,12 +127,15 @@ pub struct TrainBench {
 }
 
 impl TrainBench {
-    /// Plans the network with [`varied_parameters`], and makes the first step for the sample. Image i is of class i modulo
-    /// the number of classes.
+    /// Plans the network with [`varied_parameters`] for a purpose that trains, and makes the first step for the sample. Image
+    /// i is of class i modulo the number of classes.
     ///
     /// # Errors
-    /// The network has no scores to train, or the memory cannot be had.
-    pub fn new(network: &Network, name: &str, batch: usize, machine: &Machine) -> Result<Self> {
+    /// The network has no scores to train, the purpose does not train, or the memory cannot be had.
+    pub fn new(network: &Network, name: &str, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
+        if !purpose.trains() {
+            return Err(Error::Argument(format!("a plan for {purpose:?} makes no training steps")));
+        }
         let output = network.output_shape();
         if output.pixels() != 1 {
             return Err(Error::Argument(format!(
@@ -142,7 +145,7 @@ impl TrainBench {
         }
         let settings = Settings::default();
         let parameters = varied_parameters(network)?;
-        let plan = Plan::<f32>::new(network, batch, Purpose::Train, machine)?;
+        let plan = Plan::<f32>::new(network, batch, purpose, machine)?;
         let roles: Vec<Role> = parameters.list().iter().map(|parameter| parameter.role).collect();
         let slots = parameters.list().iter().map(|parameter| match parameter.role {
             Role::Buffer => Ok(Vec::new()),
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_training_step_moves_every_parameter() {
-        let mut bench = TrainBench::new(&network(), "small", 5, &machine()).unwrap();
+        let mut bench = TrainBench::new(&network(), "small", 5, Purpose::Train, &machine()).unwrap();
         let first = varied_parameters(&network()).unwrap();
         let timing = bench.measure(200);
         assert!(timing.seconds > 0.0 && timing.sample.iter().any(|value| *value != 0.0), "{timing:?}");
@@ -265,6 +268,6 @@ mod tests {
     #[test]
     fn what_has_no_scores_cannot_be_trained() {
         let network = Network::parse("input 1x6x6 -> conv 4 3x3").unwrap();
-        assert!(TrainBench::new(&network, "maps", 1, &machine()).unwrap_err().to_string().contains("4x4x4"));
+        assert!(TrainBench::new(&network, "maps", 1, Purpose::Train, &machine()).unwrap_err().to_string().contains("4x4x4"));
     }
 }

@@ -108,7 +108,8 @@ mod tests {
     use super::*;
 
     /// Two layers alike, one of its own kind, and two that only one algorithm computes.
-    const TEXT: &str = "input 4x12x12 -> conv 8 3x3 pad 1 -> [conv 8 3x3 pad 1]*2 -> conv 8 1x1 -> conv 8 3x3 stride 2 -> flatten -> fc 3";
+    const TEXT: &str =
+        "input 4x12x12 -> conv 24 3x3 pad 1 -> [conv 24 3x3 pad 1]*2 -> conv 24 1x1 -> conv 24 3x3 stride 2 -> flatten -> fc 3";
 
     fn machine() -> Machine {
         Machine::new(Isa::detect(), 1)
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_forbidden_is_not_measured_and_a_known_part_does_not_stand_for_the_whole() {
-        let network = Network::parse("input 4x12x12 -> conv 8 3x3 pad 1").unwrap();
+        let network = Network::parse("input 4x12x12 -> conv 24 3x3 pad 1").unwrap();
         let plans = [(1, Purpose::Infer)];
         let exact = tune(&network, &plans, &machine().exact(), &Tuning::default()).unwrap();
         assert_eq!(exact.questions, 0);

@@ -34,7 +34,7 @@ mod torch;
 pub use parameters::{Parameter, Parameters};
 pub use receptive_field::{AxisField, ReceptiveField, Region};
 pub use solve::{AxisSolutions, Solution, Solutions, Solve};
-pub use summary::{LayerSummary, Memory, MemoryUse, Summary, Totals};
+pub use summary::{LayerSummary, Memory, MemoryUse, RecomputationUse, Summary, Totals};
 
 /// The largest number of layers that a network may have.
 pub const MAX_LAYERS: usize = 10_000;

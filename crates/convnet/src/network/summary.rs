@@ -130,6 +130,19 @@ impl MemoryUse {
     }
 }
 
+/// What a training takes that computes activations again in backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RecomputationUse {
+    /// Its memory.
+    pub memory: MemoryUse,
+    /// Segments of the network whose activations are computed again; 0 where that would save nothing.
+    pub segments: usize,
+    /// Multiplications with additions that are done again, for one image.
+    pub macs: u64,
+    /// Those of an ordinary training step, forward and backward, for one image.
+    pub step_macs: u64,
+}
+
 /// Memory for both purposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -137,6 +150,9 @@ pub struct Memory {
     pub inference: MemoryUse,
     /// To train it.
     pub training: MemoryUse,
+    /// To train it in less memory; known once a plan was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recomputing: Option<RecomputationUse>,
 }
 
 /// The sizes of a network. See the [module](self).
@@ -259,7 +275,16 @@ impl Summary {
     pub fn with_memory(mut self, inference: MemoryUse, training: MemoryUse) -> Self {
         self.totals.inference_bytes = Some(inference.total());
         self.totals.training_bytes = Some(training.total());
-        self.memory = Some(Memory { inference, training });
+        self.memory = Some(Memory { inference, training, recomputing: None });
+        self
+    }
+
+    /// The same with what a training takes that computes activations again, where the memory is known already.
+    #[must_use]
+    pub fn with_recomputation(mut self, recomputing: RecomputationUse) -> Self {
+        if let Some(memory) = &mut self.memory {
+            memory.recomputing = Some(recomputing);
+        }
         self
     }
 

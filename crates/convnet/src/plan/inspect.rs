@@ -107,7 +107,7 @@ impl<T: Real> Plan<T> {
         for placed in &self.layout.steps {
             if !placed.step.alias && self.computed[placed.step.output.index()] {
                 let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
-                forward_step(&walk, placed, parameters, work);
+                forward_step(&walk, placed, &placed.forward, parameters, work);
             }
         }
     }

@@ -6,6 +6,7 @@
 //! | purpose | batch norm, dropout | keeps | backward |
 //! |---|---|---|---|
 //! | [`Purpose::Train`] | batch statistics, active | what backward needs | yes |
+//! | [`Purpose::TrainRecomputing`] | the same | less of it: the rest is computed again in backward | yes |
 //! | [`Purpose::Infer`] | running statistics, none | nothing | no |
 //! | [`Purpose::Inspect`] | running statistics, none | every activation and gradient | yes |
 
@@ -13,6 +14,8 @@ mod arena;
 mod fold;
 mod inspect;
 mod layout;
+mod lives;
+mod recompute;
 mod run;
 mod schedule;
 
@@ -22,7 +25,7 @@ use convnet_kernels::{Machine, Real, memory};
 
 use crate::error::{Error, Result};
 use crate::layer::Role;
-use crate::network::{MemoryUse, Network, NodeId, Parameters, Summary};
+use crate::network::{MemoryUse, Network, NodeId, Parameters, RecomputationUse, Summary};
 use crate::shape::Shape;
 
 use layout::Layout;
@@ -35,6 +38,9 @@ pub use inspect::{Seed, Stored};
 pub enum Purpose {
     /// Forward and backward of training steps.
     Train,
+    /// The same, to the bit, in less memory and more time: activations within segments of the network are dropped behind
+    /// forward and computed again in backward.
+    TrainRecomputing,
     /// Forward only, as fast and small as can be.
     Infer,
     /// Forward as in inference, but every activation is kept, and backward down to the image is possible.
@@ -42,10 +48,15 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Whether this is for training steps.
+    pub fn trains(self) -> bool {
+        matches!(self, Self::Train | Self::TrainRecomputing)
+    }
+
     /// The machine as a plan of this purpose sees it: training uses weights once before it changes them.
     fn on(self, machine: &Machine) -> Machine {
         let machine = machine.clone();
-        if self == Self::Train { machine.for_uses(1) } else { machine }
+        if self.trains() { machine.for_uses(1) } else { machine }
     }
 }
 
@@ -72,7 +83,7 @@ impl PlanBytes {
     /// The batch is zero or too large to address.
     pub fn of<T: Real>(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
         let machine = purpose.on(machine);
-        Ok(Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?.bytes::<T>())
+        Ok(Layout::new::<T>(network, batch, purpose, machine.means())?.bytes::<T>())
     }
 }
 
@@ -91,7 +102,7 @@ pub struct Convolution {
 /// The batch is zero or too large to address.
 pub fn convolutions(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Vec<Convolution>> {
     let machine = purpose.on(machine);
-    let layout = Layout::new::<f32>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?;
+    let layout = Layout::new::<f32>(network, batch, purpose, machine.means())?;
     let convolutions = layout.steps.iter().filter_map(|placed| {
         let shape = placed.step.layer.convolution(&placed.input_shapes, placed.step.flattened)?;
         let passes = Pass::ALL.into_iter().filter(|pass| match pass {
@@ -113,19 +124,39 @@ pub fn convolutions(network: &Network, batch: usize, purpose: Purpose, machine: 
 /// # Errors
 /// The batch is zero or too large to address.
 pub fn summary(network: &Network, batch: usize, machine: &Machine, slots: usize) -> Result<Summary> {
-    let (infer, train) =
-        (PlanBytes::of::<f32>(network, batch, Purpose::Infer, machine)?, PlanBytes::of::<f32>(network, batch, Purpose::Train, machine)?);
+    let bytes = |purpose| PlanBytes::of::<f32>(network, batch, purpose, machine);
+    let (infer, train) = (bytes(Purpose::Infer)?, bytes(Purpose::Train)?);
+    Ok(network.summary_for(batch).with_memory(memory_use(network, infer, 0), memory_use(network, train, slots)))
+}
+
+/// What [`Purpose::TrainRecomputing`] takes of memory, and what it computes more than [`Purpose::Train`].
+///
+/// # Errors
+/// The batch is zero or too large to address.
+pub fn recomputation(network: &Network, batch: usize, machine: &Machine, slots: usize) -> Result<RecomputationUse> {
+    let purpose = Purpose::TrainRecomputing;
+    let machine = purpose.on(machine);
+    let layout = Layout::new::<f32>(network, batch, purpose, machine.means())?;
+    let (again, step) = (layout.macs_again(), layout.macs_of_step());
+    Ok(RecomputationUse {
+        memory: memory_use(network, layout.bytes::<f32>(), slots),
+        segments: layout.segments,
+        macs: again / batch as u64,
+        step_macs: step / batch as u64,
+    })
+}
+
+fn memory_use(network: &Network, bytes: PlanBytes, slots: usize) -> MemoryUse {
     let size = std::mem::size_of::<f32>() as u64;
     let values: u64 = network.parameters().map(|(_, spec)| spec.count() as u64).sum();
     let trained: u64 = network.parameters().filter(|(_, spec)| spec.role != Role::Buffer).map(|(_, spec)| spec.count() as u64).sum();
-    let memory = |bytes: PlanBytes, optimizer: u64| MemoryUse {
+    MemoryUse {
         parameters: values * size,
         prepared: bytes.prepared,
         gradients: bytes.gradients,
-        optimizer,
+        optimizer: trained * slots as u64 * size,
         activations: bytes.arena,
-    };
-    Ok(network.summary_for(batch).with_memory(memory(infer, 0), memory(train, trained * slots as u64 * size)))
+    }
 }
 
 /// A network ready to run. See the [module](self).
@@ -178,7 +209,11 @@ impl<T: Real> Plan<T> {
     /// The batch is zero, or the memory cannot be addressed or had.
     pub fn new(network: &Network, batch: usize, purpose: Purpose, machine: &Machine) -> Result<Self> {
         let machine = purpose.on(machine);
-        let layout = Layout::new::<T>(network, batch, purpose, purpose == Purpose::Inspect, machine.means())?;
+        let layout = Layout::new::<T>(network, batch, purpose, machine.means())?;
+        Self::of(layout, network, batch, purpose, machine)
+    }
+
+    fn of(layout: Layout, network: &Network, batch: usize, purpose: Purpose, machine: Machine) -> Result<Self> {
         let output_shape = network.output_shape().with_batch(batch);
         let shapes = std::iter::once(network.input_shape()).chain(network.nodes().iter().map(|node| node.output_shape()));
         let roles: Vec<Role> = network.parameters().map(|(_, spec)| spec.role).collect();

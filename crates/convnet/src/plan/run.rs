@@ -6,7 +6,8 @@ use convnet_kernels::{Machine, Real, elementwise};
 
 use super::arena::carve;
 use super::fold::fold_batch_norm;
-use super::layout::{GradientTarget, Placed};
+use super::layout::{GradientTarget, Operands, Placed};
+use super::recompute::Event;
 use super::{Plan, Purpose};
 use crate::layer::relu::RectifierRule;
 use crate::layer::{Backward, Direction, Forward, LayerRules, Prepare};
@@ -27,7 +28,7 @@ impl<T: Real> Plan<T> {
         for placed in &self.layout.steps {
             if !placed.step.alias {
                 let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
-                forward_step(&walk, placed, parameters, work);
+                forward_step(&walk, placed, &placed.forward, parameters, work);
             }
         }
         let output = self.layout.values[self.output.index()].clone().unwrap_or(0..0);
@@ -61,9 +62,17 @@ impl<T: Real> Plan<T> {
         let Some(output) = self.layout.gradients[self.output.index()].clone() else { return };
         to_channels_last(self.layout.stored[self.output.index()], grad_output, &mut arena[output]);
         let walk = Walk { machine: &self.machine, purpose: self.purpose, random: self.random, rectifier: RectifierRule::Gradient };
-        for placed in self.layout.steps.iter().rev().filter(|placed| placed.backward) {
+        for event in &self.layout.events {
+            let (Event::Again(step) | Event::Backward(step)) = event;
+            let placed = &self.layout.steps[*step];
             let work = Work { arena, indices: &mut self.indices, prepared: &self.prepared };
-            backward_step(&walk, placed, &placed.grad_inputs, parameters, work, &mut self.gradients);
+            match event {
+                Event::Again(_) => forward_step(&walk, placed, &placed.again, parameters, work),
+                Event::Backward(_) if placed.backward => {
+                    backward_step(&walk, placed, &placed.grad_inputs, parameters, work, &mut self.gradients);
+                }
+                Event::Backward(_) => {}
+            }
         }
     }
 
@@ -135,13 +144,13 @@ fn distinct(ranges: &[Range<usize>]) -> (Vec<Range<usize>>, Vec<usize>) {
     (list, places)
 }
 
-pub(super) fn forward_step<T: Real>(walk: &Walk<'_>, placed: &Placed, parameters: &Parameters<T>, work: Work<'_, T>) {
-    let read: Vec<Range<usize>> = if placed.in_place { Vec::new() } else { placed.inputs.clone() };
-    let residual_read = (!placed.residual.is_empty()).then(|| placed.residual.clone());
+/// Runs one step forward on these operands: its first ones, or those for once more.
+pub(super) fn forward_step<T: Real>(walk: &Walk<'_>, placed: &Placed, operands: &Operands, parameters: &Parameters<T>, work: Work<'_, T>) {
+    let read: Vec<Range<usize>> = if placed.in_place { Vec::new() } else { operands.inputs.clone() };
+    let residual_read = (!operands.residual.is_empty()).then(|| operands.residual.clone());
     let (mut ranges, places) = distinct(&read.into_iter().chain(residual_read.clone()).collect::<Vec<_>>());
     let reads = ranges.len();
-    let [prepared_scratch, _] = placed.prepared_scratch.clone();
-    ranges.extend([placed.output.clone(), placed.saved.clone(), placed.forward_scratch.clone(), prepared_scratch]);
+    ranges.extend([operands.output.clone(), placed.saved.clone(), operands.scratch.clone(), operands.passing.clone()]);
     let mut parts = carve(work.arena, &ranges);
     let written = parts.split_off(reads);
     let Ok([output, saved, scratch, passing]) = <[&mut [T]; 4]>::try_from(written) else { return };
@@ -160,7 +169,7 @@ pub(super) fn forward_step<T: Real>(walk: &Walk<'_>, placed: &Placed, parameters
     prepare_step(walk.machine, placed, Direction::Forward, &values, passing);
     placed.step.layer.forward(Forward {
         machine: walk.machine,
-        training: walk.purpose == Purpose::Train,
+        training: walk.purpose.trains(),
         input_gradient: placed.asks_input_gradient(),
         random: address(walk.random, placed),
         input_shapes: &placed.input_shapes,
@@ -206,13 +215,13 @@ fn layer_backward<T: Real>(
     work: Work<'_, T>,
     gradients: &mut [Vec<T>],
 ) {
-    let (mut ranges, places) = if placed.memory.keeps_inputs { distinct(&placed.inputs) } else { (Vec::new(), Vec::new()) };
+    let operands = &placed.backward_operands;
+    let (mut ranges, places) = if placed.memory.keeps_inputs { distinct(&operands.inputs) } else { (Vec::new(), Vec::new()) };
     let reads = ranges.len();
     let in_place = targets.iter().any(|target| matches!(target, GradientTarget::InPlace(_)));
-    let output = if placed.memory.keeps_output { placed.output.clone() } else { 0..0 };
+    let output = if placed.memory.keeps_output { operands.output.clone() } else { 0..0 };
     let grad_output = if in_place { 0..0 } else { placed.grad_output.clone() };
-    let [_, prepared_scratch] = placed.prepared_scratch.clone();
-    ranges.extend([output, placed.saved.clone(), grad_output, placed.backward_scratch.clone(), prepared_scratch]);
+    ranges.extend([output, placed.saved.clone(), grad_output, operands.scratch.clone(), operands.passing.clone()]);
     ranges.extend(targets.iter().map(|target| match target {
         GradientTarget::None => 0..0,
         GradientTarget::Write(range) | GradientTarget::InPlace(range) | GradientTarget::Add(range, _) => range.clone(),
@@ -230,7 +239,7 @@ fn layer_backward<T: Real>(
     prepare_step(walk.machine, placed, Direction::Backward, &values, passing);
     placed.step.layer.backward(Backward {
         machine: walk.machine,
-        training: walk.purpose == Purpose::Train,
+        training: walk.purpose.trains(),
         random: address(walk.random, placed),
         input_shapes: &placed.input_shapes,
         output_shape: placed.output_shape,

@@ -131,6 +131,11 @@ impl Readers {
         Self { of, output: network.output() }
     }
 
+    /// The network's output.
+    pub fn output(&self) -> NodeId {
+        self.output
+    }
+
     /// The layer that alone reads a value, once, if the value is not the network's output.
     pub fn only_reader(&self, value: NodeId) -> Option<NodeId> {
         match self.of[value.index()][..] {

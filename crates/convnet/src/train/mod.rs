@@ -15,6 +15,7 @@
 //! threads, and a training that was stopped and resumed gives the bits of one that was not.
 
 mod checkpoint;
+mod fingerprint;
 mod metrics;
 mod page;
 pub mod report;
@@ -23,7 +24,8 @@ mod settings;
 mod state;
 mod trainer;
 
+pub use fingerprint::fingerprint;
 pub use metrics::{EpochRecord, Record, Score, StepRecord};
 pub use run_folder::{DataRecord, RunRecord, read_metrics, read_network, read_run};
 pub use settings::Settings;
-pub use trainer::{Event, Run, Trainer, fingerprint};
+pub use trainer::{Event, Run, Trainer};

@@ -55,14 +55,14 @@ pub struct DataRecord {
 pub struct RunRecord {
     /// Version of the program that began the run.
     pub convnet: String,
-    /// Which images.
-    pub data: DataRecord,
-    /// Which settings.
-    pub settings: Settings,
     /// Whether algorithms were chosen by measured times; these are in `tuning.json`, so that a training that goes on makes
     /// the same choices.
     #[serde(default)]
     pub tuned: bool,
+    /// Which images.
+    pub data: DataRecord,
+    /// Which settings.
+    pub settings: Settings,
 }
 
 /// A run folder in use by one training at a time.

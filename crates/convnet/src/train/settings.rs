@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::initialise::Initialisation;
 use crate::loss::Loss;
 use crate::optim::{Anneal, Optimizer, Schedule, ScheduleKind};
+use crate::plan::Purpose;
 
 /// The settings of a training. With the network, the data and the program they fix its result to the bit; the number of
 /// threads is not among them because it changes nothing.
@@ -29,6 +30,9 @@ pub struct Settings {
     pub evaluate_every: usize,
     /// Steps between two logged losses.
     pub log_every: usize,
+    /// Whether activations are computed again in backward instead of kept: less memory, more time, the same bits.
+    #[serde(default)]
+    pub recompute: bool,
     /// What parameters are before training.
     pub initialisation: Initialisation,
     /// How gradients become updates.
@@ -53,6 +57,7 @@ impl Default for Settings {
             clip: None,
             evaluate_every: 1,
             log_every: 10,
+            recompute: false,
             initialisation: Initialisation::default(),
             optimizer: Optimizer::default(),
             schedule: Schedule { kind: ScheduleKind::OneCycle { peak: 0.25, start: 0.1, end: 0.001, anneal: Anneal::Linear }, warmup: 0.0 },
@@ -77,6 +82,11 @@ impl Settings {
             Optimizer::Sgd { .. } => 5e-4,
             Optimizer::AdamW { .. } => 0.05,
         }
+    }
+
+    /// The purpose of a training's plan.
+    pub fn purpose(&self) -> Purpose {
+        if self.recompute { Purpose::TrainRecomputing } else { Purpose::Train }
     }
 
     /// Refuses settings that no training can have.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use convnet_kernels::conv::tuning::Tuning;
 use convnet_kernels::{Machine, reduce};
 
+use super::fingerprint::fingerprint;
 use super::metrics::{EpochRecord, Record, Score, StepRecord};
 use super::run_folder::{DataRecord, RunFolder, RunRecord, read_network, read_run, read_tuning};
 use super::state::{EpochSums, State};
@@ -154,6 +155,12 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// Whether to compute activations again in backward instead of keeping them: less memory, more time, the same bits.
+    pub fn recompute(mut self, recompute: bool) -> Self {
+        self.settings.recompute = recompute;
+        self
+    }
+
     /// The instructions and threads to use; by default the best and all. They change no bit of the result but for the
     /// instructions. A machine that carries measured times chooses its algorithms by them, and the run folder keeps them; a
     /// training that goes on takes those of its folder.
@@ -224,7 +231,7 @@ impl<'a> Trainer<'a> {
         let augmentation = self.settings.augmentation.clone();
         let mut batches = Batches::training(&data.train, self.settings.batch, self.settings.seed, &normalisation, &augmentation)?;
         let classifier = Classifier::new(&self.network, &data.classes, &normalisation, self.settings.batch, &machine)?;
-        let plan = Plan::new(&self.network, self.settings.batch, Purpose::Train, &machine)?;
+        let plan = Plan::new(&self.network, self.settings.batch, self.settings.purpose(), &machine)?;
         let (state, folder, records) = self.begin(&record, &machine)?;
         // A training that was stopped within an epoch goes on in the order of that epoch.
         batches.start(state.step / batches.count() as u64);
@@ -472,25 +479,4 @@ fn first_not_finite(network: &Network, state: &State, images: &[f32], batch: usi
     plan.forward(&state.parameters, images, 0);
     let bad = |id| plan.activation(id).is_some_and(|values| reduce::has_non_finite(machine, values.values()));
     network.layers().find(|(id, _)| bad(*id)).map(|(_, node)| node.name().to_owned())
-}
-
-/// A number over every pixel, label and class name, by which a resumed training knows its data again.
-pub fn fingerprint(data: &Dataset) -> String {
-    // FNV-1a over words of eight bytes: fast, and it need not withstand an enemy.
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut take = |bytes: &[u8]| {
-        for word in bytes.chunks(8) {
-            let mut padded = [0; 8];
-            padded[..word.len()].copy_from_slice(word);
-            hash = (hash ^ u64::from_le_bytes(padded)).wrapping_mul(0x0000_0100_0000_01b3);
-            hash ^= hash >> 29;
-        }
-    };
-    for split in [&data.train, &data.test] {
-        take(&(split.len() as u64).to_le_bytes());
-        take(split.pixels());
-        split.labels().iter().for_each(|label| take(&(*label as u64).to_le_bytes()));
-    }
-    data.classes.iter().for_each(|class| take(class.as_bytes()));
-    format!("{hash:016x}")
 }

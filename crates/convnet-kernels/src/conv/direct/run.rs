@@ -233,7 +233,9 @@ struct Pixels<const L: usize> {
 #[inline(always)]
 unsafe fn copy_line_by_line(from: *const f32, to: *mut f32, count: usize) {
     // SAFETY: each place is at most `count − LINE` further, where a line is left.
-    let copy = |first: usize| unsafe { to.add(first).cast::<[f32; LINE]>().write_unaligned(from.add(first).cast::<[f32; LINE]>().read_unaligned()) };
+    let copy = |first: usize| unsafe {
+        to.add(first).cast::<[f32; LINE]>().write_unaligned(from.add(first).cast::<[f32; LINE]>().read_unaligned())
+    };
     if count < LINE {
         // SAFETY: as the caller promises.
         return unsafe { std::ptr::copy_nonoverlapping(from, to, count) };

@@ -2,7 +2,7 @@
 
 use super::numbers::{byte_unit, bytes_text, shortened, thousands};
 use super::table::{Column, Table, wrap};
-use super::{F32, LayerSummary, MemoryUse, Summary, Totals};
+use super::{F32, LayerSummary, MemoryUse, RecomputationUse, Summary, Totals};
 use crate::shape::sizes_text;
 
 /// Width of the names in front of the totals.
@@ -145,6 +145,7 @@ impl Summary {
         if let Some(memory) = &self.memory {
             paragraphs.push(("inference", memory_text(&memory.inference, &images)));
             paragraphs.push(("training", memory_text(&memory.training, &images)));
+            paragraphs.extend(memory.recomputing.map(|recomputing| ("recomputing", recomputation_text(&recomputing, &images))));
         }
         paragraphs.push((
             "columns",
@@ -178,6 +179,21 @@ fn unless_zero(number: u64, write: fn(u64) -> String) -> String {
 
 fn percent(number: u64, percent: f64) -> String {
     if number == 0 { String::new() } else { format!("{percent:.1}") }
+}
+
+fn recomputation_text(recomputing: &RecomputationUse, images: &str) -> String {
+    let RecomputationUse { memory, segments, macs, step_macs } = recomputing;
+    if *segments == 0 {
+        return "computing activations again would save nothing".into();
+    }
+    format!(
+        "{}; activations of {segments} segments are computed again in backward: {} MACs more for one image, {:.0}{KEPT}% of the {} of a \
+         training step",
+        memory_text(memory, images),
+        kept(&shortened(*macs)),
+        100.0 * *macs as f64 / (*step_macs).max(1) as f64,
+        kept(&shortened(*step_macs)),
+    )
 }
 
 fn memory_text(memory: &MemoryUse, images: &str) -> String {
