@@ -185,6 +185,10 @@ pub struct TrainArguments {
     #[arg(long, value_name = "EPOCHS")]
     pub evaluate_every: Option<usize>,
 
+    /// Epochs between snapshots of the model in the run folder, for a filmstrip of how it came to be.
+    #[arg(long, value_name = "EPOCHS")]
+    pub look_every: Option<usize>,
+
     /// The run folder to make; by default the next free one in `runs`.
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
@@ -193,7 +197,7 @@ pub struct TrainArguments {
     pub tuning: TuningArguments,
 
     /// Go on with the training of a run folder, with the algorithms that it was begun with.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["net", "tune", "epochs", "batch", "lr", "seed", "optimizer", "weight_decay", "schedule", "warmup", "loss", "label_smoothing", "init", "augment", "clip", "evaluate_every", "input", "classes"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["net", "tune", "epochs", "batch", "lr", "seed", "optimizer", "weight_decay", "schedule", "warmup", "loss", "label_smoothing", "init", "augment", "clip", "evaluate_every", "look_every", "input", "classes"])]
     pub resume: Option<PathBuf>,
 }
 

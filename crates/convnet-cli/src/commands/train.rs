@@ -134,6 +134,7 @@ fn settings(arguments: &TrainArguments) -> Result<Settings> {
     set(&mut settings.evaluate_every, arguments.evaluate_every);
     settings.clip = arguments.clip.or(settings.clip);
     settings.recompute = arguments.recompute;
+    settings.look_every = arguments.look_every.or(settings.look_every);
     Ok(settings)
 }
 

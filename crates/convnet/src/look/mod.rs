@@ -9,6 +9,9 @@
 //! | `attribution` | which pixels a score comes from |
 //! | `sanity`, `deletion` | whether such a map is to be believed |
 //! | `statistics` | activations over a data set: means, sparsity, dead channels |
+//! | `maximise` | images made to excite neurons, channels, layers and classes |
+//! | `patches` | the places of a data set that channels answer to most and least |
+//! | `filmstrip` | filters and made images over the epochs of a training |
 //! | `picture` | arrays to pictures |
 //! | `contents` | all of that together, for a model, images and a data set |
 //! | `report` | the page that shows it |
@@ -18,10 +21,13 @@ pub mod attribution;
 pub mod contents;
 pub mod deletion;
 mod explain;
+mod filmstrip;
 mod filters;
 pub mod folder;
 mod inspector;
 mod maps;
+pub mod maximise;
+mod patches;
 pub mod picture;
 pub mod report;
 pub mod sanity;
@@ -29,7 +35,9 @@ mod statistics;
 
 pub use contents::{Contents, ImageContents, NamedImage, Options};
 pub use explain::{Choice, Explanation, Factor, Term, explain};
+pub use filmstrip::{Filmstrip, Frame, FrameFilters, FrameNeurons};
 pub use filters::{DEAD_NORM, DOUBLE_COSINE, Filter, LayerFilters, Like, convolutions, filters};
 pub use inspector::Inspector;
 pub use maps::{LayerMaps, Map, Scale, maps, ranges};
+pub use patches::{ChannelPatches, LayerPatches, Patch, Patches};
 pub use statistics::{ChannelStatistics, LayerStatistics, SAME, Statistics, activated, statistics};

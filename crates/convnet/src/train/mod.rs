@@ -19,6 +19,7 @@ mod fingerprint;
 mod metrics;
 mod page;
 pub mod report;
+mod run;
 mod run_folder;
 mod settings;
 mod state;
@@ -26,6 +27,7 @@ mod trainer;
 
 pub use fingerprint::fingerprint;
 pub use metrics::{EpochRecord, Record, Score, StepRecord};
-pub use run_folder::{DataRecord, RunRecord, read_metrics, read_network, read_run};
+pub use run::Run;
+pub use run_folder::{DataRecord, RunRecord, read_metrics, read_network, read_run, snapshots};
 pub use settings::Settings;
-pub use trainer::{Event, Run, Trainer};
+pub use trainer::{Event, Trainer};

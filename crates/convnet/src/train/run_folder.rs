@@ -7,6 +7,7 @@
 //! | `tuning.json` | the times by which a training that was tuned chooses its algorithms |
 //! | `metrics.jsonl` | a line for each logged step and each epoch |
 //! | `checkpoint/last.safetensors`, `checkpoint/best.safetensors` | the training itself, to go on from |
+//! | `look/epoch-NNN.safetensors` | the model after that epoch, where the settings ask for such snapshots; 000 is before the first step |
 //! | `model.safetensors` | the trained model |
 //! | `report.html` | one page to look at |
 
@@ -29,6 +30,11 @@ use crate::tuning::{self, Signature};
 
 /// The file of a run folder with the measured times by which its training chooses algorithms.
 const TUNING_FILE: &str = "tuning.json";
+
+/// The folder of the snapshots, and what their names begin and end with.
+const SNAPSHOTS: &str = "look";
+const SNAPSHOT: &str = "epoch-";
+const SNAPSHOT_END: &str = ".safetensors";
 
 /// The largest text file of a run folder that is read.
 const LIMIT: u64 = 256 << 20;
@@ -157,6 +163,13 @@ impl RunFolder {
         self.path.join("checkpoint").join("best.safetensors")
     }
 
+    /// Where the snapshot after so many epochs goes, in a folder that then exists.
+    pub fn snapshot(&self, epoch: usize) -> Result<PathBuf> {
+        let folder = self.path.join(SNAPSHOTS);
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "cannot make the folder of snapshots"))?;
+        Ok(folder.join(format!("{SNAPSHOT}{epoch:03}{SNAPSHOT_END}")))
+    }
+
     pub fn model(&self) -> PathBuf {
         self.path.join(MODEL_FILE)
     }
@@ -178,6 +191,28 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Record>> {
         serde_json::from_str(line).map_err(|error| Error::format(path, format!("line {}: {error}", number + 1)))
     };
     text.lines().enumerate().map(read).collect()
+}
+
+/// The snapshots of a run folder: finished epochs and model files, in order of the epochs. None if the run keeps none.
+///
+/// # Errors
+/// The folder of the snapshots cannot be read.
+pub fn snapshots(folder: &Path) -> Result<Vec<(usize, PathBuf)>> {
+    let folder = folder.join(SNAPSHOTS);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(&folder, "cannot look into the folder of snapshots")(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io(&folder, "cannot look into the folder of snapshots"))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_prefix(SNAPSHOT)?.strip_suffix(SNAPSHOT_END)?.parse().ok());
+        found.extend(number.map(|epoch| (epoch, path)));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Reads `run.toml` of a run folder.

@@ -33,6 +33,10 @@ pub struct Settings {
     /// Whether activations are computed again in backward instead of kept: less memory, more time, the same bits.
     #[serde(default)]
     pub recompute: bool,
+    /// Epochs between snapshots of the model, to see later how it came to be; with one from before the first step and one of
+    /// the last epoch. `None` keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_every: Option<usize>,
     /// What parameters are before training.
     pub initialisation: Initialisation,
     /// How gradients become updates.
@@ -58,6 +62,7 @@ impl Default for Settings {
             evaluate_every: 1,
             log_every: 10,
             recompute: false,
+            look_every: None,
             initialisation: Initialisation::default(),
             optimizer: Optimizer::default(),
             schedule: Schedule { kind: ScheduleKind::OneCycle { peak: 0.25, start: 0.1, end: 0.001, anneal: Anneal::Linear }, warmup: 0.0 },
@@ -94,8 +99,13 @@ impl Settings {
     /// # Errors
     /// A setting is out of its range; the message names it with the range.
     pub fn check(&self, image: [usize; 3], classes: usize) -> Result<()> {
-        let at_least_one =
-            [("epochs", self.epochs), ("batch", self.batch), ("evaluate_every", self.evaluate_every), ("log_every", self.log_every)];
+        let at_least_one = [
+            ("epochs", self.epochs),
+            ("batch", self.batch),
+            ("evaluate_every", self.evaluate_every),
+            ("log_every", self.log_every),
+            ("look_every", self.look_every.unwrap_or(1)),
+        ];
         if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return Err(Error::Argument(format!("{name} is 0; it must be at least 1")));
         }

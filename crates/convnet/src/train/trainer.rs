@@ -11,6 +11,7 @@ use convnet_kernels::{Machine, reduce};
 
 use super::fingerprint::fingerprint;
 use super::metrics::{EpochRecord, Record, Score, StepRecord};
+use super::run::Run;
 use super::run_folder::{DataRecord, RunFolder, RunRecord, read_network, read_run, read_tuning};
 use super::state::{EpochSums, State};
 use super::{Settings, checkpoint};
@@ -45,41 +46,6 @@ pub enum Event<'a> {
         /// Finished steps.
         step: usize,
     },
-}
-
-/// A finished, or stopped, training.
-#[derive(Debug)]
-pub struct Run {
-    /// The trained model.
-    pub model: Model,
-    /// Every record, in order.
-    pub records: Vec<Record>,
-    /// How the model does on the test images.
-    pub evaluation: Evaluation,
-    /// Every setting.
-    pub record: RunRecord,
-    /// The run folder, if there is one.
-    pub folder: Option<PathBuf>,
-    /// Whether all epochs are done.
-    pub finished: bool,
-    /// Finished steps.
-    pub steps: usize,
-    /// Seconds of training.
-    pub seconds: f64,
-}
-
-impl Run {
-    /// The records of the epochs.
-    pub fn epochs(&self) -> Vec<EpochRecord> {
-        let epoch = |record: &Record| if let Record::Epoch(epoch) = record { Some(*epoch) } else { None };
-        self.records.iter().filter_map(epoch).collect()
-    }
-
-    /// The records of the logged steps.
-    pub fn logged_steps(&self) -> Vec<StepRecord> {
-        let step = |record: &Record| if let Record::Step(step) = record { Some(*step) } else { None };
-        self.records.iter().filter_map(step).collect()
-    }
 }
 
 type Observer<'a> = Box<dyn FnMut(Event<'_>) + 'a>;
@@ -158,6 +124,12 @@ impl<'a> Trainer<'a> {
     /// Whether to compute activations again in backward instead of keeping them: less memory, more time, the same bits.
     pub fn recompute(mut self, recompute: bool) -> Self {
         self.settings.recompute = recompute;
+        self
+    }
+
+    /// Keeps a snapshot of the model every so many epochs in the run folder.
+    pub fn look_every(mut self, epochs: usize) -> Self {
+        self.settings.look_every = Some(epochs);
         self
     }
 
@@ -250,10 +222,11 @@ impl<'a> Trainer<'a> {
             records,
             record,
             test: &data.test,
+            normalisation: &normalisation,
             trainer: self,
         };
         let evaluation = training.run()?;
-        training.finish(evaluation, data, normalisation.clone())
+        training.finish(evaluation, data)
     }
 
     fn check(&self, data: &Dataset) -> Result<()> {
@@ -308,6 +281,7 @@ struct Training<'a, 'd> {
     trainer: Trainer<'a>,
     machine: Machine,
     test: &'d Split,
+    normalisation: &'d Normalisation,
     batches: Batches<'d>,
     classifier: Classifier<'d>,
     plan: Plan,
@@ -326,6 +300,9 @@ impl Training<'_, '_> {
     /// Steps until all are done or the stop flag is set; returns the last evaluation if it is of the last step.
     fn run(&mut self) -> Result<Option<Evaluation>> {
         let mut evaluation = None;
+        if self.state.step == 0 {
+            self.save_snapshot(0)?;
+        }
         while (self.state.step as usize) < self.steps {
             if self.trainer.stop.load(Ordering::Relaxed) {
                 self.save_last()?;
@@ -410,6 +387,10 @@ impl Training<'_, '_> {
         if better {
             self.state.best = accuracy;
         }
+        let due = self.trainer.settings.look_every.is_some_and(|epochs| last.epoch.is_multiple_of(epochs));
+        if due || last.step == self.steps {
+            self.save_snapshot(last.epoch)?;
+        }
         self.save_last()?;
         if let (true, Some(folder)) = (better, &self.folder) {
             checkpoint::save(&folder.best(), &self.state, &self.record.data.fingerprint)?;
@@ -425,6 +406,20 @@ impl Training<'_, '_> {
     fn keep(&mut self, record: Record) -> Result<()> {
         self.records.push(record);
         self.folder.as_mut().map_or(Ok(()), |folder| folder.record(&record))
+    }
+
+    /// Keeps the model as it is after so many epochs, if the settings ask for snapshots.
+    fn save_snapshot(&self, epoch: usize) -> Result<()> {
+        match (&self.folder, self.trainer.settings.look_every) {
+            (Some(folder), Some(_)) => self.model()?.save(folder.snapshot(epoch)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// The model as it is now.
+    fn model(&self) -> Result<Model> {
+        let (network, parameters) = (self.trainer.network.clone(), self.state.parameters.clone());
+        Model::new(network, parameters, self.record.data.classes.clone(), self.normalisation.clone())
     }
 
     fn save_last(&self) -> Result<()> {
@@ -448,12 +443,12 @@ impl Training<'_, '_> {
         ))
     }
 
-    fn finish(mut self, evaluation: Option<Evaluation>, data: &Dataset, normalisation: Normalisation) -> Result<Run> {
+    fn finish(mut self, evaluation: Option<Evaluation>, data: &Dataset) -> Result<Run> {
         let evaluation = match evaluation {
             Some(evaluation) => evaluation,
             None => self.evaluate()?,
         };
-        let model = Model::new(self.trainer.network.clone(), self.state.parameters.clone(), data.classes.clone(), normalisation)?;
+        let model = self.model()?;
         let steps = self.state.step as usize;
         let run = Run {
             model,

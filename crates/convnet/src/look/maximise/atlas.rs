@@ -1,0 +1,100 @@
+//! The atlas of a model: an image for every channel of every layer.
+
+use std::collections::HashMap;
+
+use convnet_kernels::Machine;
+use serde::Serialize;
+
+use super::measure::taken_at;
+use super::{Colours, Maximiser, Objective, Recipe, Synthetic};
+use crate::error::Result;
+use crate::model::Model;
+use crate::network::NodeId;
+
+/// One layer of an atlas.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AtlasLayer {
+    /// Name of the layer.
+    pub layer: String,
+    /// Channels that the layer has; there may be images of fewer.
+    pub channels: usize,
+    /// An image for each channel, from the first on.
+    pub images: Vec<Synthetic>,
+}
+
+/// Makes an atlas. Layers that pass on what another computes (a ReLU, whose objective is taken in front of it) share its
+/// images.
+#[derive(Clone, Debug)]
+pub struct Atlas<'a> {
+    maximiser: Maximiser<'a>,
+    model: &'a Model,
+    layers: Option<Vec<String>>,
+    most: usize,
+}
+
+impl<'a> Atlas<'a> {
+    /// Of every channel of every layer.
+    pub fn new(model: &'a Model) -> Self {
+        Self { maximiser: Maximiser::new(model), model, layers: None, most: usize::MAX }
+    }
+
+    /// Of these layers only.
+    pub fn layers(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self { layers: Some(names.into_iter().collect()), ..self }
+    }
+
+    /// Of at most so many channels of each layer.
+    pub fn most(self, channels: usize) -> Self {
+        Self { most: channels, ..self }
+    }
+
+    /// All settings of the ascent.
+    pub fn recipe(self, recipe: Recipe) -> Self {
+        Self { maximiser: self.maximiser.recipe(recipe), ..self }
+    }
+
+    /// The colours of the data.
+    pub fn colours(self, colours: Colours) -> Self {
+        Self { maximiser: self.maximiser.colours(colours), ..self }
+    }
+
+    /// Fixes every random number.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { maximiser: self.maximiser.seed(seed), ..self }
+    }
+
+    /// The instructions and threads to use.
+    pub fn machine(self, machine: Machine) -> Self {
+        Self { maximiser: self.maximiser.machine(machine), ..self }
+    }
+
+    /// Makes it, and tells of each layer when it is done: its number from 1, of how many, and the layer.
+    ///
+    /// # Errors
+    /// There is no such layer, or those of [`Maximiser::run`].
+    pub fn run(&self, mut done: impl FnMut(usize, usize, &AtlasLayer)) -> Result<Vec<AtlasLayer>> {
+        let network = self.model.network();
+        let ids: Vec<NodeId> = match &self.layers {
+            Some(names) => names.iter().map(|name| network.find(name)).collect::<Result<_>>()?,
+            None => network.layers().map(|(id, _)| id).collect(),
+        };
+        let mut made: HashMap<NodeId, Vec<Synthetic>> = HashMap::new();
+        let mut atlas = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let Some(node) = network.node(*id) else { continue };
+            let channels = node.output_shape().c;
+            let images = match made.get(&taken_at(network, *id)) {
+                Some(images) => images.iter().map(|image| Synthetic { layer: node.name().to_owned(), ..image.clone() }).collect(),
+                None => {
+                    let objectives = (0..channels.min(self.most)).map(Objective::neuron);
+                    self.maximiser.clone().layer(node.name()).objectives(objectives).run()?
+                }
+            };
+            let layer = AtlasLayer { layer: node.name().to_owned(), channels, images };
+            done(atlas.len() + 1, ids.len(), &layer);
+            made.insert(taken_at(network, *id), layer.images.clone());
+            atlas.push(layer);
+        }
+        Ok(atlas)
+    }
+}

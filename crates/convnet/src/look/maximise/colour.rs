@@ -1,0 +1,131 @@
+//! How colours go together in a data set.
+
+use crate::data::Split;
+
+/// The principal colours of a data set: the columns of U·√Λ, where U·Λ·Uᵀ is the covariance of its channels over all pixels,
+/// divided by the length of the longest. What is drawn as a mixture of them varies as the data's colours do, instead of in
+/// pure red, green and blue which photographs hardly have (Olah, Mordvintsev and Schubert, "Feature visualization", 2017).
+/// With one channel there is nothing to mix, and the only number is 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Colours {
+    channels: usize,
+    /// C×C, [channel, principal colour].
+    mixture: Vec<f64>,
+}
+
+impl Colours {
+    /// Each channel for itself.
+    pub fn independent(channels: usize) -> Self {
+        let mixture = (0..channels * channels).map(|index| f64::from(u8::from(index / channels == index % channels))).collect();
+        Self { channels, mixture }
+    }
+
+    /// Those of these images; independent where all pixels are alike.
+    pub fn of(split: &Split) -> Self {
+        let channels = split.size()[0];
+        let covariance = covariance(split);
+        let (values, vectors) = eigen(&covariance, channels);
+        let longest = values.iter().copied().fold(0.0, f64::max).sqrt();
+        if longest == 0.0 {
+            return Self::independent(channels);
+        }
+        let weight = |index: usize| vectors[index] * values[index % channels].max(0.0).sqrt() / longest;
+        Self { channels, mixture: (0..channels * channels).map(weight).collect() }
+    }
+
+    /// Number of channels, C.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// How much of each principal colour a channel takes, C×C: [channel, colour].
+    pub fn mixture(&self) -> &[f64] {
+        &self.mixture
+    }
+}
+
+/// The covariance of the channels over all pixels, C×C, of values 0 … 255. The sums are of whole numbers and exact.
+fn covariance(split: &Split) -> Vec<f64> {
+    let [channels, h, w] = split.size();
+    let (mut sums, mut products) = (vec![0_u64; channels], vec![0_u64; channels * channels]);
+    for image in split.pixels().chunks_exact(channels * h * w) {
+        let planes: Vec<&[u8]> = image.chunks_exact(h * w).collect();
+        for (a, first) in planes.iter().enumerate() {
+            sums[a] += first.iter().map(|value| u64::from(*value)).sum::<u64>();
+            for (b, second) in planes.iter().enumerate().take(a + 1) {
+                products[a * channels + b] += first.iter().zip(*second).map(|(x, y)| u64::from(*x) * u64::from(*y)).sum::<u64>();
+            }
+        }
+    }
+    let count = (split.len() * h * w).max(1) as f64;
+    let of = |a: usize, b: usize| {
+        let (a, b) = (a.max(b), a.min(b));
+        products[a * channels + b] as f64 / count - sums[a] as f64 / count * (sums[b] as f64 / count)
+    };
+    (0..channels * channels).map(|index| of(index / channels, index % channels)).collect()
+}
+
+/// Eigenvalues, largest first, and eigenvectors, [component, number], of a symmetric n×n matrix, by Jacobi's rotations.
+fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
+    let (mut a, mut vectors) = (matrix.to_vec(), Colours::independent(n).mixture);
+    // It converges quadratically: a few sweeps are enough for any matrix of a few channels.
+    for _ in 0..32 {
+        for p in 0..n {
+            for q in p + 1..n {
+                if a[p * n + q] == 0.0 {
+                    continue;
+                }
+                let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * a[p * n + q]);
+                let tangent = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let cos = 1.0 / (tangent * tangent + 1.0).sqrt();
+                let sin = tangent * cos;
+                let rotate = |values: &mut [f64], i: usize, j: usize| {
+                    (values[i], values[j]) = (cos * values[i] - sin * values[j], sin * values[i] + cos * values[j]);
+                };
+                for k in 0..n {
+                    rotate(&mut a, k * n + p, k * n + q);
+                    rotate(&mut vectors, k * n + p, k * n + q);
+                }
+                for k in 0..n {
+                    rotate(&mut a, p * n + k, q * n + k);
+                }
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|x, y| a[y * n + y].total_cmp(&a[x * n + x]));
+    let sorted = (0..n * n).map(|index| vectors[index / n * n + order[index % n]]).collect();
+    (order.iter().map(|index| a[index * n + index]).collect(), sorted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+
+    #[test]
+    fn the_mixture_has_the_covariance_of_the_images() {
+        // Two channels that rise together and a third that falls.
+        let pixels: Vec<u8> = (0..3 * 64).map(|i| [i % 64 * 3, i % 64 * 2 + i % 7, 200 - i % 64 * 2][i / 64] as u8).collect();
+        let split = Split::new([3, 8, 8], pixels, vec![0]).unwrap();
+        let colours = Colours::of(&split);
+        let covariance = covariance(&split);
+        let m = colours.mixture();
+        let product = |a: usize, b: usize| (0..3).map(|k| m[a * 3 + k] * m[b * 3 + k]).sum::<f64>();
+        let factor = covariance[0] / product(0, 0);
+        for (index, value) in covariance.iter().enumerate() {
+            assert!((product(index / 3, index % 3) * factor - value).abs() < 1e-9 * covariance[0], "{index}");
+        }
+        // The columns are perpendicular, the first has length 1.
+        let column = |a: usize, b: usize| (0..3).map(|c| m[c * 3 + a] * m[c * 3 + b]).sum::<f64>();
+        assert!((column(0, 0) - 1.0).abs() < 1e-12 && column(0, 1).abs() < 1e-12 && column(1, 2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn grey_images_and_even_ones_mix_nothing() {
+        let grey = Colours::of(&Dataset::embedded().test);
+        assert_eq!((grey.channels(), grey.mixture()[0].abs()), (1, 1.0));
+        let even = Split::new([3, 1, 2], vec![7; 6], vec![0]).unwrap();
+        assert_eq!(Colours::of(&even), Colours::independent(3));
+    }
+}
