@@ -63,7 +63,7 @@ pub enum Command {
     Check(CheckArguments),
     /// Show one output number as its products, their sum and the bias.
     Explain(ExplainArguments),
-    /// Look inside: filters, activation maps, statistics and receptive fields as one page, pictures and numbers.
+    /// Look inside: filters, activation maps, what neurons look for, where scores come from, as one page, pictures and numbers.
     Look(LookArguments),
     /// Measure speed.
     #[command(subcommand)]
@@ -316,6 +316,27 @@ pub struct LookArguments {
     /// A layer to look at; may be given several times. All by default.
     #[arg(long = "layer", value_name = "NAME")]
     pub layers: Vec<String>,
+
+    /// A method of attribution, such as gradient, integrated-gradients or grad-cam; may be given several times. All by default;
+    /// `none` leaves them out.
+    #[arg(long = "method", value_name = "NAME")]
+    pub methods: Vec<String>,
+
+    /// Put every attribution to the randomisation test and to deletion and insertion, also on large images.
+    #[arg(long)]
+    pub prove: bool,
+
+    /// Steps of the search for synthetic images; 0 leaves them out.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub steps: usize,
+
+    /// The most neurons of a layer that get a synthetic image; by default 64, of networks for large images 8.
+    #[arg(long, value_name = "N")]
+    pub neurons: Option<usize>,
+
+    /// Draws what is drawn: where searches begin, noise, random layers.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 
     /// Which activation maps share a colour scale.
     #[arg(long, value_enum, default_value = "layer")]

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use convnet::data::{Dataset, read_image};
+use convnet::look::attribution::Method;
+use convnet::look::maximise::{Colours, Recipe};
 use convnet::look::{Contents, NamedImage, Options, folder};
 use convnet::model::Model;
 use convnet::{Error, Result};
@@ -15,6 +17,14 @@ use crate::sources::{DataSource, machine, test_image};
 
 /// Images that are looked at where none is named.
 const IMAGES: usize = 3;
+/// Images that effective receptive fields are taken over.
+const FIELD_SAMPLES: usize = 64;
+/// Patches of each neuron.
+const PATCHES: usize = 9;
+/// The longest side of images of a small network, and how many neurons of a layer of a small or a large one are searched for.
+const SMALL: usize = 64;
+const NEURONS: usize = 64;
+const FEW_NEURONS: usize = 8;
 
 pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     let machine = machine(machine_arguments)?;
@@ -24,12 +34,21 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
     let model = Model::load(&arguments.model)?;
     let data = data(arguments, &model, output)?;
     let images = images(arguments, &model, data.as_ref())?;
+    let small = is_small(&model);
     let options = Options {
         layers: arguments.layers.clone(),
         images,
         split: data.as_ref().map(|data| &data.test),
         samples: arguments.samples,
+        field_samples: FIELD_SAMPLES,
         scale: arguments.scale.into(),
+        recipe: (arguments.steps > 0).then(|| Recipe { steps: arguments.steps, ..Recipe::default() }),
+        colours: data.as_ref().map(|data| Colours::of(if data.train.is_empty() { &data.test } else { &data.train })),
+        neurons: arguments.neurons.unwrap_or(if small { NEURONS } else { FEW_NEURONS }),
+        patches: PATCHES,
+        methods: methods(&arguments.methods)?,
+        prove: small || arguments.prove,
+        seed: arguments.seed,
         machine,
     };
     let contents = Contents::gather(&model, &options, |step| output.note(format!("looking at {step}")))?;
@@ -48,6 +67,20 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
     output.result(format!("open {} in a browser", report.display()))?;
     output.line(format!("{} more files are in {}: pictures, and all numbers in {}", files.len() - 1, target.display(), folder::NUMBERS))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether every neuron can be searched for in minutes.
+fn is_small(model: &Model) -> bool {
+    let [_, h, w] = model.image_size();
+    h.max(w) <= SMALL
+}
+
+/// The methods by name: all if none is named, none for `none`.
+fn methods(names: &[String]) -> Result<Vec<Method>> {
+    if names.is_empty() {
+        return Ok(Method::ALL.to_vec());
+    }
+    names.iter().filter(|name| *name != "none").map(|name| name.parse()).collect()
 }
 
 /// The images that statistics are taken over. Without `--data`, those inside the program if the model knows their classes.

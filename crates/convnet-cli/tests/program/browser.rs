@@ -108,10 +108,15 @@ fn the_page_works_in_a_browser() {
     let (folder, run) = run();
     for (language, width) in [("en", 1200), ("ko", 500)] {
         let out = format!("browser-{language}");
-        json(folder.path(), &["look", run.to_str().unwrap(), "--samples", "50", "--language", language, "--out", &out, "--json"]);
+        json(
+            folder.path(),
+            &["look", run.to_str().unwrap(), "--samples", "50", "--steps", "4", "--language", language, "--out", &out, "--json"],
+        );
         let (found, console) = driven(&browser, &folder.path().join(&out).join("look.html"), width);
         let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
-        for section in ["part/images", "part/fields", "part/statistics", "part/layers", "conv1", "bn1", "relu1", "maxpool1", "fc1"] {
+        for section in
+            ["part/images", "part/attribution", "part/fields", "part/statistics", "part/layers", "conv1", "bn1", "relu1", "maxpool1", "fc1"]
+        {
             assert!(sections.contains(&section), "{section}: {found}");
         }
         for (name, nothing) in [("broken_images", 0), ("without_text", 0), ("smooth", 0), ("wider", 0)] {

@@ -8,9 +8,17 @@ use super::{convnet, json, png, refused, run, stderr, stdout};
 fn look_writes_a_page_pictures_and_numbers() {
     let (folder, run) = run();
     let run = run.to_str().unwrap();
-    let found = json(folder.path(), &["look", run, "--out", "seen", "--json"]);
+    let found = json(folder.path(), &["look", run, "--steps", "4", "--out", "seen", "--json"]);
     let files: Vec<&str> = found["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
-    for file in ["look.html", "look.json", "filters/conv1.png", "maps/0-test-5/relu1.png"] {
+    for file in [
+        "look.html",
+        "look.json",
+        "filters/conv1.png",
+        "maps/0-test-5/relu1.png",
+        "attribution/0-test-5/grad-cam.png",
+        "synthetic/fc1.png",
+        "patches/conv1.png",
+    ] {
         let beginning = file.split('-').next().unwrap();
         assert!(files.iter().any(|found| found.starts_with(beginning)), "{file} in {files:?}");
     }
@@ -23,10 +31,16 @@ fn look_writes_a_page_pictures_and_numbers() {
     assert_eq!((numbers["statistics"]["images"].as_u64(), numbers["images"].as_array().unwrap().len()), (Some(1000), 3));
     let relu = numbers["statistics"]["layers"].as_array().unwrap().iter().find(|layer| layer["layer"] == "relu1").unwrap();
     assert_eq!(relu["whole"]["low"].as_f64(), Some(0.0));
+    let methods = numbers["images"][0]["attributions"].as_array().unwrap();
+    assert_eq!(methods.len(), 11);
+    assert!(methods[0]["randomisation"]["stages"].as_array().unwrap().len() >= 3 && methods[0]["deletion"].is_object(), "{}", methods[0]);
+    assert_eq!(numbers["synthetic"][0]["images"].as_array().unwrap().len(), 6);
+    assert!(numbers["synthetic"][0]["standing"][0]["quantile"].is_f64());
+    assert_eq!(numbers["patches"][0]["channels"][0]["top"].as_array().unwrap().len(), 9);
     let picture = image::open(folder.path().join("seen/filters/conv1.png")).unwrap();
     assert!(picture.width() >= 300, "small filters are enlarged");
     // What it wrote itself it may write again.
-    json(folder.path(), &["look", run, "--out", "seen", "--samples", "10", "--json"]);
+    json(folder.path(), &["look", run, "--out", "seen", "--samples", "10", "--steps", "0", "--method", "none", "--json"]);
 }
 
 #[test]
@@ -36,7 +50,24 @@ fn look_takes_images_layers_and_languages() {
     png(&folder.path().join("seen.png"), 3);
     let output = convnet(
         folder.path(),
-        &["look", run, "seen.png", "test:8", "--layer", "conv1", "--scale", "map", "--language", "ko", "--out", "ko"],
+        &[
+            "look",
+            run,
+            "seen.png",
+            "test:8",
+            "--layer",
+            "conv1",
+            "--scale",
+            "map",
+            "--language",
+            "ko",
+            "--steps",
+            "2",
+            "--method",
+            "gradient",
+            "--out",
+            "ko",
+        ],
     );
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("ko/look.html"), "{}", stdout(&output));
@@ -52,7 +83,10 @@ fn the_default_folder_is_beside_the_model() {
     let (parent, model) = (folder.path().join("models"), run.join("model.safetensors"));
     fs::create_dir_all(&parent).unwrap();
     fs::copy(model, parent.join("shirts.safetensors")).unwrap();
-    let found = json(folder.path(), &["look", "models/shirts.safetensors", "test:0", "--layer", "conv1", "--json"]);
+    let found = json(
+        folder.path(),
+        &["look", "models/shirts.safetensors", "test:0", "--layer", "conv1", "--steps", "0", "--method", "none", "--json"],
+    );
     assert_eq!(found["folder"], "models/shirts-look");
     let mut names: Vec<String> = fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -73,6 +107,7 @@ fn look_refuses_what_it_cannot_do_and_leaves_the_files_of_others() {
     refused(folder.path(), &["look", run, "missing.png", "--out", "none"], 2, &["missing.png"]);
     refused(folder.path(), &["look", run, "test:1000", "--out", "none"], 2, &["test:1000", "test:999"]);
     refused(folder.path(), &["look", run, "--language", "de", "--out", "none"], 2, &["de", "en and ko"]);
+    refused(folder.path(), &["look", run, "--method", "magic", "--out", "none"], 2, &["magic", "grad-cam"]);
     refused(folder.path(), &["look", run, "--samples", "0", "--out", "none"], 2, &["--samples"]);
     assert!(!folder.path().join("none").exists());
 }

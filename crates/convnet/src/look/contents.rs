@@ -1,13 +1,22 @@
-//! All that is looked at together: for a model the filters of its convolutions, for images their predictions and maps, for
-//! a data set the statistics of every layer. A part that nothing was asked about stays empty.
+//! All that is looked at together: for a model the filters of its convolutions and what its neurons look for; for images their
+//! predictions, maps and attributions; for a data set the statistics of every layer, the patches that neurons answer to, and
+//! effective receptive fields. A part that nothing was asked about stays empty.
 
 use convnet_kernels::Machine;
 use serde::Serialize;
 
+use super::attribution::{Attribution, Completeness, Evidence, Method, Settings, Subject, Target};
+use super::deletion::{Deletion, DeletionSettings, deletion};
+use super::maximise::{Atlas, AtlasLayer, Colours, Recipe, Standing, standing};
 use super::picture::{ColourMap, Range};
-use super::{Inspector, LayerFilters, LayerMaps, Scale, Statistics, convolutions, filters, maps, ranges, statistics};
+use super::sanity::{Randomisation, randomisation};
+use super::{
+    EffectiveField, Inspector, LayerFilters, LayerMaps, LayerPatches, Patches, Scale, Statistics, convolutions, effective_fields, filters,
+    maps, ranges, statistics,
+};
 use crate::data::Split;
 use crate::error::{Error, Result};
+use crate::layer::Layer;
 use crate::model::Model;
 
 /// An image to look at.
@@ -28,14 +37,52 @@ pub struct Options<'a> {
     pub layers: Vec<String>,
     /// The images whose maps are taken.
     pub images: Vec<NamedImage>,
-    /// The images that statistics are taken over.
+    /// The images that statistics and patches are taken over.
     pub split: Option<&'a Split>,
-    /// Images of the split that are looked at.
+    /// Images of the split that statistics are taken over.
     pub samples: usize,
+    /// Images of the split that effective receptive fields are taken over; none if 0.
+    pub field_samples: usize,
     /// Which maps share a colour scale.
     pub scale: Scale,
+    /// How synthetic images are made; none without.
+    pub recipe: Option<Recipe>,
+    /// The colours of synthetic images; independent of each other unless said.
+    pub colours: Option<Colours>,
+    /// Neurons of a layer that get a synthetic image.
+    pub neurons: usize,
+    /// Patches of a neuron at the top of the data; none if 0. There are half as many at the bottom.
+    pub patches: usize,
+    /// Methods of attribution, for the first class of each image.
+    pub methods: Vec<Method>,
+    /// Whether each attribution is put to the randomisation test and to deletion and insertion.
+    pub prove: bool,
+    /// Fixes every random number.
+    pub seed: u64,
     /// What the work is done on.
     pub machine: Machine,
+}
+
+impl Options<'_> {
+    /// Filters alone: no image, no data, nothing that is searched for.
+    pub fn new(machine: Machine) -> Self {
+        Self {
+            layers: Vec::new(),
+            images: Vec::new(),
+            split: None,
+            samples: 1000,
+            field_samples: 0,
+            scale: Scale::Layer,
+            recipe: None,
+            colours: None,
+            neurons: 64,
+            patches: 0,
+            methods: Vec::new(),
+            prove: true,
+            seed: 1,
+            machine,
+        }
+    }
 }
 
 /// What was seen. See the [module](self).
@@ -48,10 +95,26 @@ pub struct Contents<'a> {
     pub layers: Vec<String>,
     /// The filters of their convolutions.
     pub filters: Vec<LayerFilters>,
+    /// Synthetic images for the neurons of their convolutions and fully connected layers.
+    pub synthetic: Vec<SyntheticContents>,
+    /// Patches from the data for the same neurons.
+    pub patches: Vec<LayerPatches>,
     /// The images.
     pub images: Vec<ImageContents>,
     /// The statistics of all layers.
     pub statistics: Option<Statistics>,
+    /// Effective receptive fields of the layers.
+    pub effective: Vec<EffectiveField>,
+}
+
+/// The synthetic images of a layer.
+#[derive(Clone, Debug, Serialize)]
+pub struct SyntheticContents {
+    /// The images.
+    #[serde(flatten)]
+    pub atlas: AtlasLayer,
+    /// Where the value on each stands among those of the data; nothing without data.
+    pub standing: Vec<Standing>,
 }
 
 /// What was seen on one image.
@@ -69,7 +132,32 @@ pub struct ImageContents {
     /// The maps of each layer that was looked at.
     pub maps: Vec<LayerMaps>,
     /// The colour scale of each map of each layer.
+    #[serde(skip)]
     pub scales: Vec<Vec<(Range, ColourMap)>>,
+    /// Where the score of the first class comes from, by each method.
+    pub attributions: Vec<AttributionContents>,
+}
+
+/// What one method says of one image, and how far it is to be believed.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttributionContents {
+    /// The map.
+    #[serde(skip)]
+    pub attribution: Attribution,
+    /// The method.
+    pub method: &'static str,
+    /// The score that is explained.
+    pub score: f64,
+    /// The layer whose maps are shown, for class activation maps.
+    pub layer: Option<String>,
+    /// Whether there is anything to show.
+    pub evidence: Evidence,
+    /// For integrated gradients, whether the shares add up.
+    pub completeness: Option<Completeness>,
+    /// The randomisation test.
+    pub randomisation: Option<Randomisation>,
+    /// Deletion and insertion curves.
+    pub deletion: Option<Deletion>,
 }
 
 /// Classes that are kept of a prediction.
@@ -82,23 +170,37 @@ impl<'a> Contents<'a> {
     /// A layer or an image does not belong to the model, or the memory cannot be had.
     pub fn gather(model: &'a Model, options: &Options<'_>, mut progress: impl FnMut(&str)) -> Result<Self> {
         let layers = chosen(model, &options.layers)?;
+        let split = options.split.filter(|split| !split.is_empty());
         progress("filters");
         let convolutions = convolutions(model);
         let filters = layers.iter().filter(|layer| convolutions.contains(&layer.as_str())).map(|layer| filters(model, layer));
         let filters = filters.collect::<Result<Vec<_>>>()?;
         let mut images = Vec::with_capacity(options.images.len());
         for image in &options.images {
-            progress(&format!("maps of {}", image.name));
-            images.push(seen(model, image, &layers, options.scale)?);
+            images.push(seen(model, image, &layers, options, &mut progress)?);
         }
-        let statistics = match options.split.filter(|split| !split.is_empty()) {
-            Some(split) => {
-                progress("statistics");
-                Some(statistics(model, split, options.samples, &options.machine)?)
+        let mut statistics_found = None;
+        let (mut patches, mut effective) = (Vec::new(), Vec::new());
+        let with_neurons = with_neurons(model, &layers);
+        if let Some(split) = split {
+            progress("statistics");
+            statistics_found = Some(statistics(model, split, options.samples, &options.machine)?);
+            if options.patches > 0 && !with_neurons.is_empty() {
+                progress("patches of the data");
+                let (top, bottom) = (options.patches, options.patches.div_ceil(2));
+                let search = Patches::new(model).layers(with_neurons.clone()).top(top).bottom(bottom).machine(options.machine.clone());
+                patches = search.run(split)?;
             }
-            None => None,
+            if options.field_samples > 0 {
+                progress("effective receptive fields");
+                effective = effective_fields(model, &layers, split, options.field_samples, &options.machine)?;
+            }
+        }
+        let synthetic = match &options.recipe {
+            Some(recipe) if !with_neurons.is_empty() => synthetic(model, with_neurons, recipe, options, split, &mut progress)?,
+            _ => Vec::new(),
         };
-        Ok(Self { model, layers, filters, images, statistics })
+        Ok(Self { model, layers, filters, synthetic, patches, images, statistics: statistics_found, effective })
     }
 }
 
@@ -111,59 +213,103 @@ fn chosen(model: &Model, asked: &[String]) -> Result<Vec<String>> {
     Ok(nodes.filter(|name| asked.is_empty() || asked.contains(name)).collect())
 }
 
-fn seen(model: &Model, image: &NamedImage, layers: &[String], scale: Scale) -> Result<ImageContents> {
+/// Those of the layers whose channels are looked at one by one.
+fn with_neurons(model: &Model, layers: &[String]) -> Vec<String> {
+    let nodes = model.network().nodes().iter().filter(|node| matches!(node.layer(), Layer::Conv2d(_) | Layer::Linear(_)));
+    nodes.map(|node| node.name().to_owned()).filter(|name| layers.contains(name)).collect()
+}
+
+fn synthetic(
+    model: &Model,
+    layers: Vec<String>,
+    recipe: &Recipe,
+    options: &Options<'_>,
+    split: Option<&Split>,
+    progress: &mut impl FnMut(&str),
+) -> Result<Vec<SyntheticContents>> {
+    progress("synthetic images");
+    let mut atlas = Atlas::new(model).layers(layers).most(options.neurons).recipe(recipe.clone()).seed(options.seed);
+    if let Some(colours) = &options.colours {
+        atlas = atlas.colours(colours.clone());
+    }
+    let made = atlas
+        .machine(options.machine.clone())
+        .run(|number, of, layer| progress(&format!("synthetic images: {} ({number} of {of})", layer.layer)))?;
+    let all: Vec<_> = made.iter().flat_map(|layer| layer.images.iter().cloned()).collect();
+    let mut standings = match split {
+        Some(split) => {
+            progress("synthetic images beside the data");
+            standing(model, &all, split, &options.machine)?.into_iter()
+        }
+        None => Vec::new().into_iter(),
+    };
+    let with = |atlas: AtlasLayer| SyntheticContents { standing: standings.by_ref().take(atlas.images.len()).collect(), atlas };
+    Ok(made.into_iter().map(with).collect())
+}
+
+fn seen(
+    model: &Model,
+    image: &NamedImage,
+    layers: &[String],
+    options: &Options<'_>,
+    progress: &mut impl FnMut(&str),
+) -> Result<ImageContents> {
+    progress(&format!("maps of {}", image.name));
     let inspector = Inspector::new(model, &image.bytes).map_err(|error| Error::Argument(format!("the image '{}': {error}", image.name)))?;
     let maps = layers.iter().map(|layer| maps(&inspector, layer)).collect::<Result<Vec<_>>>()?;
+    let prediction = model.predict(&image.bytes)?.top(TOP).to_vec();
+    let class = prediction.first().and_then(|(first, _)| model.classes().iter().position(|class| class == first)).unwrap_or(0);
     Ok(ImageContents {
         name: image.name.clone(),
         label: image.label.clone(),
         bytes: image.bytes.clone(),
-        prediction: model.predict(&image.bytes)?.top(TOP).to_vec(),
-        scales: ranges(&maps, scale),
+        attributions: attributions(model, image, class, options, progress)?,
+        prediction,
+        scales: ranges(&maps, options.scale),
         maps,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Normalisation;
-    use crate::network::{Network, Parameters};
-
-    fn model() -> Model {
-        let network = Network::parse("input 1x4x4 -> conv 2 3x3 -> relu -> flatten -> fc 2").unwrap();
-        let parameters = Parameters::build(&network, |_, spec| (0..spec.count()).map(|place| place as f32 - 2.0).collect()).unwrap();
-        let normalisation = Normalisation { mean: vec![0.5], std: vec![0.5] };
-        Model::new(network, parameters, vec!["no".into(), "yes".into()], normalisation).unwrap()
+/// Where the score of a class comes from, by every method asked for.
+fn attributions(
+    model: &Model,
+    image: &NamedImage,
+    class: usize,
+    options: &Options<'_>,
+    progress: &mut impl FnMut(&str),
+) -> Result<Vec<AttributionContents>> {
+    if options.methods.is_empty() {
+        return Ok(Vec::new());
     }
-
-    fn options(layers: &[&str], bytes: usize) -> Options<'static> {
-        Options {
-            layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
-            images: vec![NamedImage { name: "a".into(), bytes: vec![7; bytes], label: None }],
-            split: None,
-            samples: 10,
-            scale: Scale::Layer,
-            machine: Machine::detect().unwrap(),
+    let mut values = vec![0.0; image.bytes.len()];
+    model.normalisation().apply(&image.bytes, &mut values);
+    let (target, settings) = (Target::Class(class), Settings { seed: options.seed, ..Settings::default() });
+    let mut subject = Subject::on(model.network(), model.parameters(), &options.machine)?;
+    let mut list = Vec::with_capacity(options.methods.len());
+    for &method in &options.methods {
+        progress(&format!("{method} of {}", image.name));
+        let attribution = subject.attribute(&values, &target, method, &settings)?;
+        let (mut random, mut curves) = (None, None);
+        if options.prove && attribution.evidence != Evidence::None {
+            let how = (method, &settings);
+            random = Some(randomisation(model.network(), model.parameters(), &values, &target, how, options.seed)?);
+            curves = Some(deletion(
+                &mut subject,
+                &values,
+                &attribution,
+                DeletionSettings { seed: options.seed, ..DeletionSettings::default() },
+            )?);
         }
+        list.push(AttributionContents {
+            method: method.name(),
+            score: attribution.score,
+            layer: attribution.layer.clone(),
+            evidence: attribution.evidence,
+            completeness: attribution.completeness,
+            randomisation: random,
+            deletion: curves,
+            attribution,
+        });
     }
-
-    #[test]
-    fn layers_are_looked_at_in_the_order_of_the_network() {
-        let model = model();
-        let found = Contents::gather(&model, &options(&["relu1", "conv1"], 16), |_| {}).unwrap();
-        assert_eq!(found.layers, ["conv1", "relu1"]);
-        assert_eq!((found.filters.len(), found.images[0].maps.len(), found.statistics.is_none()), (1, 2, true));
-        let all = Contents::gather(&model, &options(&[], 16), |_| {}).unwrap();
-        assert_eq!(all.layers, ["conv1", "relu1", "flatten1", "fc1"]);
-    }
-
-    #[test]
-    fn what_does_not_belong_to_the_model_is_refused_by_name() {
-        let model = model();
-        let error = Contents::gather(&model, &options(&["conv9"], 16), |_| {}).unwrap_err().to_string();
-        assert!(error.contains("conv9") && error.contains("conv1"), "{error}");
-        let error = Contents::gather(&model, &options(&[], 15), |_| {}).unwrap_err().to_string();
-        assert!(error.contains("'a'") && error.contains("15"), "{error}");
-    }
+    Ok(list)
 }

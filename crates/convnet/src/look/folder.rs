@@ -6,6 +6,9 @@
 //! | `look.json` | every number, and the list of all files written |
 //! | `filters/LAYER.png` | the filters of a convolution |
 //! | `maps/N-IMAGE/LAYER.png` | the activation maps of a layer for an image |
+//! | `attribution/N-IMAGE/METHOD.png` | where the score of the image's first class comes from |
+//! | `synthetic/LAYER.png` | synthetic images, one for each neuron |
+//! | `patches/LAYER.png` | a row for each neuron: the patches of the data that it answers to most |
 //!
 //! Files that an earlier look has written, by its list, are replaced; any other file in their place is an error before
 //! anything is written.
@@ -17,8 +20,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::LayerPatches;
+use super::attribution::{Attribution, Plane};
 use super::contents::{Contents, ImageContents};
-use super::picture::{Raster, with_legend};
+use super::filters::square;
+use super::picture::{ColourMap, Range, Raster, with_legend};
 use super::report::{Language, render};
 use crate::error::{Error, Result};
 use crate::file::{read_whole, write_whole};
@@ -35,6 +41,8 @@ const LIMIT: u64 = 256 << 20;
 const MOST: usize = 256;
 /// The least width of a picture file in pixels; smaller ones are enlarged.
 const WIDTH: usize = 480;
+/// The most neurons of a layer in a picture of patches.
+const NEURONS: usize = 64;
 /// Letters that are kept of an image's name.
 const LETTERS: usize = 40;
 
@@ -67,7 +75,23 @@ pub fn write(contents: &Contents<'_>, folder: &Path, title: &str, commands: &[St
         files.push((Path::new("filters").join(format!("{}.png", filters.layer)), picture.png()?));
     }
     for (number, image) in contents.images.iter().enumerate() {
-        files.extend(maps_of(image, &Path::new("maps").join(folder_name(number, &image.name)))?);
+        let name = folder_name(number, &image.name);
+        files.extend(maps_of(image, &Path::new("maps").join(&name))?);
+        let [_, h, w] = contents.model.image_size();
+        for found in &image.attributions {
+            let picture = attribution_of(&found.attribution, [h, w])?;
+            files.push((Path::new("attribution").join(&name).join(format!("{}.png", found.method)), picture.png()?));
+        }
+    }
+    for made in contents.synthetic.iter().filter(|made| !made.atlas.images.is_empty()) {
+        let tiles = made.atlas.images.iter().map(|image| Raster::image(&image.bytes(), image.size)).collect::<Result<Vec<_>>>()?;
+        let sheet = Raster::sheet(&tiles, square(tiles.len()), 1)?;
+        files.push((Path::new("synthetic").join(format!("{}.png", made.atlas.layer)), large(&sheet)?.png()?));
+    }
+    for layer in &contents.patches {
+        if let Some(sheet) = patches_of(layer)? {
+            files.push((Path::new("patches").join(format!("{}.png", layer.layer)), large(&sheet)?.png()?));
+        }
     }
     let mut names: Vec<PathBuf> = files.iter().map(|(name, _)| name.clone()).collect();
     names.push(NUMBERS.into());
@@ -94,6 +118,32 @@ fn maps_of(image: &ImageContents, folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>
         Ok((folder.join(format!("{}.png", maps.layer)), picture.png()?))
     };
     image.maps.iter().zip(&image.scales).map(picture).collect()
+}
+
+/// The map of a method with its legend.
+fn attribution_of(attribution: &Attribution, size: [usize; 2]) -> Result<Raster> {
+    let plane = attribution.over_image(size);
+    let (range, colours) = match attribution.method.plane() {
+        Plane::Sum => (Range::symmetric(plane.values()), ColourMap::Diverging),
+        _ => Range::suited(plane.values()),
+    };
+    with_legend(&large(&Raster::plane(plane.values(), size, range, colours)?)?, range, colours)
+}
+
+/// The patches of a layer's first channels, a row for each; `None` if there is none.
+fn patches_of(layer: &LayerPatches) -> Result<Option<Raster>> {
+    let columns = layer.channels.iter().map(|channel| channel.top.len()).max().unwrap_or(0);
+    let mut tiles = Vec::new();
+    for channel in layer.channels.iter().take(NEURONS) {
+        for place in 0..columns {
+            let patch = channel.top.get(place).filter(|patch| !patch.pixels.is_empty());
+            tiles.push(match patch {
+                Some(patch) => Raster::image(&patch.pixels, patch.size)?,
+                None => Raster::new(1, 1, [0; 4])?,
+            });
+        }
+    }
+    if tiles.is_empty() { Ok(None) } else { Raster::sheet(&tiles, columns, 1).map(Some) }
 }
 
 fn large(picture: &Raster) -> Result<Raster> {

@@ -9,6 +9,7 @@
 //! | `attribution` | which pixels a score comes from |
 //! | `sanity`, `deletion` | whether such a map is to be believed |
 //! | `statistics` | activations over a data set: means, sparsity, dead channels |
+//! | `effective` | how much each pixel of the image moves a neuron |
 //! | `maximise` | images made to excite neurons, channels, layers and classes |
 //! | `patches` | the places of a data set that channels answer to most and least |
 //! | `filmstrip` | filters and made images over the epochs of a training |
@@ -20,6 +21,7 @@
 pub mod attribution;
 pub mod contents;
 pub mod deletion;
+mod effective;
 mod explain;
 mod filmstrip;
 mod filters;
@@ -33,7 +35,8 @@ pub mod report;
 pub mod sanity;
 mod statistics;
 
-pub use contents::{Contents, ImageContents, NamedImage, Options};
+pub use contents::{AttributionContents, Contents, ImageContents, NamedImage, Options, SyntheticContents};
+pub use effective::{EffectiveField, SHARE, effective_fields};
 pub use explain::{Choice, Explanation, Factor, Term, explain};
 pub use filmstrip::{Filmstrip, Frame, FrameFilters, FrameNeurons};
 pub use filters::{DEAD_NORM, DOUBLE_COSINE, Filter, LayerFilters, Like, convolutions, filters};

@@ -1,11 +1,12 @@
 //! Receptive fields: what the middle neuron of each layer sees of an image, where that grows from layer to layer.
 
-use std::ops::Range;
+use std::ops;
 
 use super::shown::Shown;
 use super::texts::{Texts, fill};
 use crate::error::Result;
 use crate::look::Contents;
+use crate::look::picture::Range;
 use crate::network::NodeId;
 use crate::page::number::{fixed, sizes};
 
@@ -28,6 +29,13 @@ pub(super) struct Field {
     pub picture: Shown,
     /// Where the frame lies, as a style: in per cent of the image's sides. Parts in the padding lie outside.
     pub frame: String,
+    pub effective: Option<Effective>,
+}
+
+/// How much each pixel moves the neuron.
+pub(super) struct Effective {
+    pub picture: Shown,
+    pub note: String,
 }
 
 /// The fields of the layers that were looked at, one for each size; `None` without an image.
@@ -63,13 +71,28 @@ pub(super) fn view(contents: &Contents<'_>, t: &Texts) -> Result<Option<Fields>>
             note,
             picture: Shown::image(&image.bytes, contents.model.image_size(), SHOWN, alt)?,
             frame,
+            effective: effective(contents, layer, t)?,
         });
     }
-    Ok((!list.is_empty()).then(|| Fields { about: fill(t.fields_about, &[&image.name]), list }))
+    let mut about = fill(t.fields_about, &[&image.name]);
+    if let Some(found) = contents.effective.first() {
+        about += " ";
+        about += &fill(t.effective_about, &[&found.images.to_string()]);
+    }
+    Ok((!list.is_empty()).then_some(Fields { about, list }))
+}
+
+/// The effective field of a layer, if it was looked at.
+fn effective(contents: &Contents<'_>, layer: &str, t: &Texts) -> Result<Option<Effective>> {
+    let Some(found) = contents.effective.iter().find(|found| found.layer == *layer) else { return Ok(None) };
+    let (numbers, tile) = (found.influence.values(), [found.influence.sizes()[0], found.influence.sizes()[1]]);
+    let alt = fill(t.effective_alt, &[layer]);
+    let picture = Shown::plane(numbers, tile, Range::suited(numbers), SHOWN, alt)?;
+    Ok(Some(Effective { picture, note: fill(t.effective_note, &[&sizes(&found.sides)]) }))
 }
 
 /// A range of pixels as a place in per cent of the image's side.
-fn frame(first: &str, length: &str, pixels: &Range<i64>, side: usize) -> String {
+fn frame(first: &str, length: &str, pixels: &ops::Range<i64>, side: usize) -> String {
     let percent = |pixels: i64| 100.0 * pixels as f64 / side as f64;
     format!("{first}:{:.2}%;{length}:{:.2}%", percent(pixels.start), percent(pixels.end.saturating_sub(pixels.start)))
 }

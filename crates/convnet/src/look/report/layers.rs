@@ -1,23 +1,19 @@
 //! The page part of each layer: its facts, filters, maps and neurons.
 
+use super::neurons::{self, MOST, NeuronView};
+use super::rough_percent;
 use super::shown::{Hover, Legend, Shown, text_of};
 use super::texts::{Texts, fill};
-use super::{rough_percent, short};
 use crate::error::Result;
-use crate::layer::Layer;
 use crate::look::filters::square;
 use crate::look::picture::{ColourMap, Range, Raster};
-use crate::look::{ChannelStatistics, Contents, LayerFilters, LayerMaps, activated};
-use crate::network::{LayerSummary, NodeId};
+use crate::look::{Contents, LayerFilters, LayerMaps};
+use crate::network::LayerSummary;
 use crate::page::number::{count, sizes};
 use crate::page::picture::Picture;
 
-/// The most tiles of a sheet, and the most neurons of a layer that are shown.
-const MOST: usize = 64;
 /// How large a sheet is shown, so that it fits a telephone.
 const SHEET: usize = 292;
-/// How large the filter of a neuron is shown.
-const FILTER: usize = 60;
 /// Pixels that all sheets of maps have together.
 const PIXELS: usize = 3_000_000;
 /// The least pixels that a sheet may have.
@@ -31,6 +27,8 @@ pub(super) struct LayerView<'a> {
     pub filters: Option<FiltersView>,
     pub maps: Vec<MapsView<'a>>,
     pub neurons: Vec<NeuronView>,
+    /// Whether the cards of the neurons need room for images.
+    pub wide: bool,
     /// What is not shown.
     pub more: Option<String>,
 }
@@ -53,16 +51,6 @@ pub(super) struct MapsView<'a> {
     pub picture: Shown,
 }
 
-/// One neuron: a channel of a convolution, or an output of a fully connected layer.
-pub(super) struct NeuronView {
-    pub number: usize,
-    /// The class whose score it is.
-    pub class: Option<String>,
-    pub filter: Option<Shown>,
-    pub flags: Vec<String>,
-    pub figures: Vec<String>,
-}
-
 /// The layers that were looked at.
 pub(super) fn views<'a>(contents: &'a Contents<'_>, t: &'static Texts) -> Result<Vec<LayerView<'a>>> {
     let summary = contents.model.network().summary().layers;
@@ -71,7 +59,7 @@ pub(super) fn views<'a>(contents: &'a Contents<'_>, t: &'static Texts) -> Result
     let view = |name: &'a String| {
         let id = contents.model.network().find(name)?;
         let filters = contents.filters.iter().find(|filters| filters.layer == *name);
-        let neurons = neurons(contents, id, filters, t)?;
+        let neurons = neurons::views(contents, id, name, filters, t)?;
         let channels = contents.model.network().shape(id).c;
         Ok(LayerView {
             name,
@@ -81,6 +69,7 @@ pub(super) fn views<'a>(contents: &'a Contents<'_>, t: &'static Texts) -> Result
             maps: maps_views(contents, name, pixels, t)?,
             more: (!neurons.is_empty() && neurons.len() < channels)
                 .then(|| fill(t.more_neurons, &[&count(neurons.len() as u64), &count(channels as u64)])),
+            wide: neurons.iter().any(|neuron| neuron.patches.is_some() || neuron.synthetic.is_some()),
             neurons,
         })
     };
@@ -181,68 +170,4 @@ fn means(plane: &[f32], [h, w]: [usize; 2], factor: usize) -> Vec<f32> {
         (sum / ((bottom - top) * (right - left)) as f64) as f32
     };
     (0..h.div_ceil(factor) * columns).map(mean).collect()
-}
-
-/// The neurons of a convolution or a fully connected layer; none of others.
-fn neurons(contents: &Contents<'_>, id: NodeId, filters: Option<&LayerFilters>, t: &'static Texts) -> Result<Vec<NeuronView>> {
-    let network = contents.model.network();
-    let is_fc = network.node(id).is_some_and(|node| matches!(node.layer(), Layer::Linear(_)));
-    if filters.is_none() && !is_fc {
-        return Ok(Vec::new());
-    }
-    let behind = activated(network, id);
-    let is_output = id == network.output() || behind == network.output();
-    let statistics = contents.statistics.as_ref().map(|found| &found.layers);
-    let of = |id: NodeId| statistics.and_then(|layers| layers.get(id.index().checked_sub(1)?)).map(|layer| &layer.channels);
-    let neuron = |number: usize| {
-        let work = of(behind).and_then(|channels| channels.get(number));
-        let picture = match filters.filter(|filters| filters.sizes[1] <= MOST) {
-            Some(filters) => Some(filter_picture(filters, number, t)?),
-            None => None,
-        };
-        let mut flags = filters.map(|filters| flags(filters, number, t)).unwrap_or_default();
-        if work.is_some_and(|work| work.dead) {
-            flags.push(t.flag_silent.to_owned());
-        }
-        let mut figures = Vec::new();
-        if let Some(filter) = filters.and_then(|filters| filters.filters.get(number)) {
-            figures.push(fill(t.figure_norm, &[&short(filter.norm)]));
-        }
-        if let Some(work) = work {
-            figures.extend(activity(work, t));
-        }
-        let class = if is_output { contents.model.classes().get(number).cloned() } else { None };
-        Ok(NeuronView { number, class, filter: picture, flags, figures })
-    };
-    (0..network.shape(id).c.min(MOST)).map(neuron).collect()
-}
-
-/// How a neuron works over the data set, in words.
-fn activity(work: &ChannelStatistics, t: &Texts) -> [String; 2] {
-    [fill(t.figure_mean, &[&short(work.mean), &short(f64::from(work.high))]), fill(t.figure_active, &[&rough_percent(work.positive)])]
-}
-
-fn flags(filters: &LayerFilters, number: usize, t: &Texts) -> Vec<String> {
-    let filter = &filters.filters[number];
-    let mut list = Vec::new();
-    if filter.dead {
-        list.push(t.flag_dead.to_owned());
-    }
-    if let Some(like) = filter.like {
-        let text = if like.cosine > 0.0 { t.flag_double } else { t.flag_opposite };
-        list.push(fill(text, &[&like.filter.to_string()]));
-    }
-    list
-}
-
-fn filter_picture(filters: &LayerFilters, number: usize, t: &Texts) -> Result<Shown> {
-    let [_, c, r, s] = filters.sizes;
-    let range = filters.range();
-    let tiles = filters.pictures(number, range)?;
-    let columns = square(tiles.len());
-    let map = if c == 3 { "colour" } else { filters.colour_map().name() };
-    let words = if filters.are_images() { String::new() } else { t.channel.to_owned() };
-    let hover = Hover { map, columns, tile: [r, s], ranges: text_of(&[range]), words, layer: None };
-    let alt = fill(t.filter_alt, &[&number.to_string(), &filters.layer]);
-    Ok(Shown { picture: Picture::new(&Raster::sheet(&tiles, columns, 1)?, FILTER.max(columns * s + columns))?, alt, hover, legend: None })
 }

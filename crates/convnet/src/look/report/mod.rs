@@ -17,14 +17,17 @@ use crate::layer::Role;
 use crate::page::colour;
 use crate::page::number::{GAP, count, figure, percent, sizes};
 
+mod attribution;
 mod fields;
 mod layers;
+mod neurons;
 mod shown;
 mod statistics;
 #[cfg(test)]
 mod tests;
 mod texts;
 
+use attribution::Attributions;
 use fields::Fields;
 use layers::LayerView;
 use shown::Shown;
@@ -94,9 +97,12 @@ struct Page<'a> {
     headlines: Vec<Headline>,
     maps: Vec<MapColours>,
     images: Vec<ImageView<'a>>,
+    attributions: Vec<Attributions<'a>>,
     fields: Option<Fields>,
     statistics: Option<StatisticsView<'a>>,
     layers: Vec<LayerView<'a>>,
+    /// What the pictures of neurons are.
+    neurons_about: Vec<String>,
     commands: &'a [String],
 }
 
@@ -143,12 +149,20 @@ impl<'a> Page<'a> {
             headlines: headlines(contents, t),
             maps: ColourMap::ALL.map(colours).into(),
             images: contents.images.iter().map(|image| image_view(contents, image, t)).collect::<Result<_>>()?,
+            attributions: attribution::views(contents, t)?,
             fields: fields::view(contents, t)?,
             statistics: contents.statistics.as_ref().map(|found| statistics::view(found, &contents.layers, t)),
             layers,
+            neurons_about: neurons_about(contents, t),
             commands,
         })
     }
+}
+
+fn neurons_about(contents: &Contents<'_>, t: &Texts) -> Vec<String> {
+    let synthetic = (!contents.synthetic.is_empty()).then(|| t.synthetic_about.to_owned());
+    let patches = contents.patches.first().map(|layer| fill(t.patches_about, &[&count(layer.images as u64)]));
+    synthetic.into_iter().chain(patches).collect()
 }
 
 fn lead(contents: &Contents<'_>, t: &Texts) -> String {

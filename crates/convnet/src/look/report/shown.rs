@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::LONGEST;
 use crate::error::Result;
-use crate::look::picture::{ColourMap, Range};
+use crate::look::picture::{ColourMap, Range, Raster};
 use crate::page::number::figure;
 use crate::page::picture::{Picture, reduced};
 
@@ -68,5 +68,11 @@ impl Shown {
         let map = if size[0] == 3 { "image-colour" } else { "image" };
         let hover = Hover::plane(tile, Range { low: 0.0, high: 255.0 }, map);
         Ok(Self { picture: Picture::new(&raster, shown)?, alt, hover, legend: None })
+    }
+
+    /// A plane of numbers with its legend.
+    pub fn plane(numbers: &[f32], tile: [usize; 2], (range, map): (Range, ColourMap), shown: usize, alt: String) -> Result<Self> {
+        let picture = Picture::new(&Raster::plane(numbers, tile, range, map)?, shown)?;
+        Ok(Self { picture, alt, hover: Hover::plane(tile, range, map.name()), legend: Some(Legend::new(range, map)) })
     }
 }

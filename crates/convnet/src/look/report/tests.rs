@@ -6,7 +6,9 @@ use convnet_kernels::Machine;
 
 use super::*;
 use crate::data::{Normalisation, Split};
-use crate::look::{NamedImage, Options, Scale};
+use crate::look::attribution::Method;
+use crate::look::maximise::Recipe;
+use crate::look::{NamedImage, Options};
 use crate::model::Model;
 use crate::network::{Network, Parameters};
 use crate::page::reading::{attributes, elements};
@@ -36,7 +38,7 @@ fn split(channels: usize) -> Split {
 fn gathered<'a>(model: &'a Model, images: Vec<NamedImage>, split: Option<&Split>, layers: &[&str]) -> Contents<'a> {
     let layers = layers.iter().map(|layer| (*layer).to_owned()).collect();
     let machine = Machine::detect().unwrap();
-    let options = Options { layers, images, split, samples: 3, scale: Scale::Layer, machine };
+    let options = Options { layers, images, split, samples: 3, ..Options::new(machine) };
     Contents::gather(model, &options, |_| {}).unwrap()
 }
 
@@ -159,4 +161,36 @@ fn numbers_that_are_not_finite_make_a_page_too() {
     model = Model::new(network, broken, model.classes().to_vec(), model.normalisation().clone()).unwrap();
     let page = page(&gathered(&model, vec![image(1, "a")], Some(&split(1)), &[]), Language::En);
     elements(&page, |_, _| {});
+}
+
+#[test]
+fn what_was_searched_for_is_shown_beside_what_is_from_the_data() {
+    let model = model(1, TEXT, &["cat", "dog", "cow"]);
+    let split = split(1);
+    let options = Options {
+        images: vec![image(1, "a")],
+        split: Some(&split),
+        samples: 4,
+        field_samples: 2,
+        recipe: Some(Recipe { steps: 3, ..Recipe::default() }),
+        neurons: 2,
+        patches: 2,
+        methods: Method::ALL.to_vec(),
+        ..Options::new(Machine::detect().unwrap())
+    };
+    let contents = Contents::gather(&model, &options, |_| {}).unwrap();
+    let page = self::page(&contents, Language::En);
+    let ids = attributes(&page, "id");
+    assert!(ids.contains(&"part/attribution".to_owned()) && ids.contains(&"conv2/5".to_owned()));
+    assert_eq!(page.matches(">synthetic</span>").count(), 6, "two neurons of each of three layers");
+    assert_eq!(page.matches(">from the data</span>").count(), 5 + 6 + 3);
+    assert_eq!(attributes(&page, "alt").iter().filter(|text| text.contains("effective receptive field")).count(), 3);
+    for method in ["Gradient × input", "Score-CAM", "Integrated gradients"] {
+        assert!(page.contains(method), "{method}");
+    }
+    let curves = attributes(&page, "aria-label").into_iter().filter(|text| text.starts_with("Randomisation test")).count();
+    let silent = page.matches("No evidence").count();
+    assert_eq!(curves + silent, Method::ALL.len());
+    assert_eq!(page.matches("Known to fail the randomisation test").count(), 2);
+    assert_eq!(attributes(&page, "href").iter().filter(|link| *link == "#part/attribution").count(), 1);
 }

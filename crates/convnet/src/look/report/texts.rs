@@ -1,16 +1,37 @@
 //! The words of the report, one table for each language. `{0}`, `{1}` stand for what is filled in.
 
+use crate::look::attribution::Method;
+
 mod english;
 mod korean;
 
 pub(super) use english::ENGLISH;
 pub(super) use korean::KOREAN;
 
+/// What is said of a method of attribution.
+pub(super) struct MethodTexts {
+    pub name: &'static str,
+    /// What a map of it says.
+    pub meaning: &'static str,
+    /// What everybody who looks at such a map should know.
+    pub warning: Option<&'static str>,
+}
+
+impl Texts {
+    /// What is said of a method.
+    pub fn method(&self, method: Method) -> &MethodTexts {
+        let place = Method::ALL.iter().position(|other| *other == method);
+        &self.methods[place.unwrap_or(0)]
+    }
+}
+
 macro_rules! texts {
     ($($name:ident,)*) => {
         /// Every text of the page.
         pub(super) struct Texts {
             $(pub $name: &'static str,)*
+            /// What is said of each method, in the order of [`Method::ALL`].
+            pub methods: [MethodTexts; Method::ALL.len()],
         }
 
         #[cfg(test)]
@@ -103,6 +124,33 @@ texts! {
     figure_active,
     row,
     column,
+    attribution,
+    attribution_about,
+    attribution_of,
+    attribution_alt,
+    attribution_layer,
+    completeness,
+    deletion,
+    insertion,
+    no_positive,
+    no_evidence,
+    randomisation_alt,
+    randomisation_last,
+    no_order,
+    synthetic_short,
+    synthetic_alt,
+    synthetic_about,
+    synthetic_value,
+    standing,
+    patches_about,
+    from_data,
+    top_alt,
+    bottom_alt,
+    most,
+    least,
+    effective_alt,
+    effective_note,
+    effective_about,
     to_top,
     next,
 }

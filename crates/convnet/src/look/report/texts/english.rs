@@ -1,6 +1,6 @@
 //! English.
 
-use super::Texts;
+use super::{MethodTexts, Texts};
 
 pub(in crate::look::report) const ENGLISH: Texts = Texts {
     code: "en",
@@ -82,6 +82,74 @@ pub(in crate::look::report) const ENGLISH: Texts = Texts {
     figure_active: "above 0 in {0}",
     row: "row",
     column: "column",
+    attribution: "Where the score comes from",
+    attribution_about: "What each method says about which pixels the score of the first class comes from. A map is a claim: beside each stands the randomisation test, in which the layers are drawn anew from the top down. A map that shows what was learnt becomes another one, so its curve falls.",
+    attribution_of: "The score of “{0}”",
+    attribution_alt: "The map of {0} for {1}",
+    attribution_layer: "maps of {0}, stretched over the image",
+    completeness: "shares add up to {0}, the score’s difference is {1}: error {2}",
+    deletion: "deletion area {0}, at random {1} (less is better)",
+    insertion: "insertion area {0}, at random {1} (more is better)",
+    no_positive: "No positive evidence: everything that this map shows speaks against the score.",
+    no_evidence: "No evidence: every number of this map is 0, since no signal arrives from the score.",
+    randomisation_alt: "Randomisation test of {0}: rank correlation with the true map over {1} stages, {2} at the last",
+    randomisation_last: "rank correlation when all layers are random: {0}",
+    no_order: "none, the map is even",
+    synthetic_short: "synthetic",
+    synthetic_alt: "A synthetic image for neuron {1} of {0}",
+    synthetic_about: "Synthetic images were made by gradient ascent for the middle neuron; the value in front of the ReLU stands below, beside the data’s.",
+    synthetic_value: "reaches {0}",
+    standing: "more than {0} of {1} images at the same place, whose best is {2}",
+    patches_about: "Patches from the data are what the neuron sees where it answers most, at most one from each of {0} images, and where it answers least.",
+    from_data: "from the data",
+    top_alt: "The {2} patches of the data that neuron {1} of {0} answers to most",
+    bottom_alt: "The {2} patches of the data that neuron {1} of {0} answers to least",
+    most: "most",
+    least: "least",
+    effective_alt: "The effective receptive field of the middle neuron of {0}",
+    effective_note: "95% of the influence lies in {0}",
+    effective_about: "The second picture is the effective field: how much each pixel moves the neuron, the root of the mean square of the gradient over {0} images, with random signs for the channels.",
     to_top: "Back to the top",
     next: "What next",
+    methods: [
+        MethodTexts { name: "Gradient", meaning: "How fast the score changes with each pixel.", warning: None },
+        MethodTexts { name: "Gradient × input", meaning: "Each pixel times how fast the score changes with it.", warning: None },
+        MethodTexts {
+            name: "Integrated gradients",
+            meaning: "Each pixel’s share of the score’s difference from that of the mean image.",
+            warning: None,
+        },
+        MethodTexts {
+            name: "SmoothGrad",
+            meaning: "How fast the score changes with each pixel, on average over noisy copies.",
+            warning: None,
+        },
+        MethodTexts {
+            name: "Guided backpropagation",
+            meaning: "What positive signals lead back to through neurons that were active.",
+            warning: Some(
+                "Known to fail the randomisation test: it looks much the same on random upper layers, so it shows the image’s edges rather than what was learnt.",
+            ),
+        },
+        MethodTexts {
+            name: "DeconvNet",
+            meaning: "What positive signals lead back to, through the places that the maximum poolings chose.",
+            warning: Some(
+                "Known to fail the randomisation test: it hardly depends on the class or the upper layers, so it shows the image’s edges rather than what was learnt.",
+            ),
+        },
+        MethodTexts { name: "Occlusion", meaning: "How far the score falls when the pixel is covered.", warning: None },
+        MethodTexts {
+            name: "Grad-CAM",
+            meaning: "Where the maps are that speak for the score, each weighted by its mean gradient.",
+            warning: None,
+        },
+        MethodTexts { name: "Grad-CAM++", meaning: "The same, each weighted by its positive gradients.", warning: None },
+        MethodTexts { name: "Layer-CAM", meaning: "Where maps are active and a larger number there would raise the score.", warning: None },
+        MethodTexts {
+            name: "Score-CAM",
+            meaning: "Where the maps are through which the image still gets the score; no gradient is used.",
+            warning: None,
+        },
+    ],
 };

@@ -1,6 +1,6 @@
 //! Korean.
 
-use super::Texts;
+use super::{MethodTexts, Texts};
 
 pub(in crate::look::report) const KOREAN: Texts = Texts {
     code: "ko",
@@ -82,6 +82,66 @@ pub(in crate::look::report) const KOREAN: Texts = Texts {
     figure_active: "{0}에서 0보다 큼",
     row: "행",
     column: "열",
+    attribution: "점수가 나온 곳",
+    attribution_about: "첫째 클래스의 점수가 어느 픽셀에서 나왔는지에 대한 각 방법의 주장입니다. 그래서 옆에 무작위화 검사를 함께 둡니다. 위층부터 차례로 가중치를 새로 뽑으면, 배운 것을 보여 주는 맵은 달라져야 하므로 곡선이 떨어집니다.",
+    attribution_of: "“{0}”의 점수",
+    attribution_alt: "{1}에 대한 {0} 맵",
+    attribution_layer: "{0}의 맵을 이미지 크기로 늘림",
+    completeness: "몫의 합 {0}, 점수의 차이 {1}: 오차 {2}",
+    deletion: "제거 곡선 넓이 {0}, 무작위 {1} (작을수록 좋음)",
+    insertion: "삽입 곡선 넓이 {0}, 무작위 {1} (클수록 좋음)",
+    no_positive: "긍정적인 근거가 없습니다. 이 맵이 보여 주는 것은 모두 점수에 반대됩니다.",
+    no_evidence: "근거가 없습니다. 점수에서 오는 신호가 없어 맵의 모든 값이 0입니다.",
+    randomisation_alt: "{0}의 무작위화 검사: {1}단계에 걸친 원래 맵과의 순위 상관, 마지막에 {2}",
+    randomisation_last: "모든 층이 무작위일 때 순위 상관: {0}",
+    no_order: "없음, 맵이 고름",
+    synthetic_short: "합성",
+    synthetic_alt: "{0}의 뉴런 {1}을 위한 합성 이미지",
+    synthetic_about: "합성 이미지는 가운데 뉴런의 값이 커지도록 경사 상승으로 만들었습니다. 아래에 ReLU 앞의 값을 데이터의 값과 함께 적었습니다.",
+    synthetic_value: "값 {0}",
+    standing: "같은 자리에서 이미지 {1}장 중 {0}보다 높음, 그중 최고 {2}",
+    patches_about: "데이터 조각은 뉴런이 가장 크게 반응한 자리에서 본 것입니다. 이미지 {0}장에서 한 장에 하나까지만 뽑았고, 가장 작게 반응한 것도 보입니다.",
+    from_data: "데이터에서",
+    top_alt: "{0}의 뉴런 {1}이 가장 크게 반응하는 데이터 조각 {2}개",
+    bottom_alt: "{0}의 뉴런 {1}이 가장 작게 반응하는 데이터 조각 {2}개",
+    most: "최대",
+    least: "최소",
+    effective_alt: "{0} 가운데 뉴런의 실효 수용 영역",
+    effective_note: "영향의 95%가 {0} 안에 있음",
+    effective_about: "둘째 그림은 실효 수용 영역입니다. 각 픽셀이 뉴런을 얼마나 움직이는지, 채널마다 무작위 부호를 주고 이미지 {0}장에서 구한 기울기의 제곱평균제곱근입니다.",
     to_top: "맨 위로",
     next: "다음에 해 볼 것",
+    methods: [
+        MethodTexts {
+            name: "기울기", meaning: "픽셀이 변할 때 점수가 얼마나 빨리 변하는지 봅니다.", warning: None
+        },
+        MethodTexts { name: "기울기 × 입력", meaning: "픽셀 값에 점수의 변화율을 곱합니다.", warning: None },
+        MethodTexts {
+            name: "적분 기울기", meaning: "평균 이미지와의 점수 차이를 픽셀마다 나눈 몫입니다.", warning: None
+        },
+        MethodTexts { name: "SmoothGrad", meaning: "잡음을 더한 여러 사본에서 평균한 기울기입니다.", warning: None },
+        MethodTexts {
+            name: "유도 역전파",
+            meaning: "활성화된 뉴런을 지나 양의 신호만 거슬러 간 곳입니다.",
+            warning: Some(
+                "무작위화 검사를 통과하지 못하는 것으로 알려져 있습니다. 위층이 무작위여도 비슷해 보이므로, 배운 것보다는 이미지의 윤곽을 보여 줍니다.",
+            ),
+        },
+        MethodTexts {
+            name: "DeconvNet",
+            meaning: "최대 풀링이 고른 자리를 따라 양의 신호만 거슬러 간 곳입니다.",
+            warning: Some(
+                "무작위화 검사를 통과하지 못하는 것으로 알려져 있습니다. 클래스와 위층에 거의 좌우되지 않으므로, 배운 것보다는 이미지의 윤곽을 보여 줍니다.",
+            ),
+        },
+        MethodTexts { name: "가리기", meaning: "픽셀을 가렸을 때 점수가 얼마나 떨어지는지 봅니다.", warning: None },
+        MethodTexts { name: "Grad-CAM", meaning: "점수를 높이는 맵을 평균 기울기로 가중해 더합니다.", warning: None },
+        MethodTexts { name: "Grad-CAM++", meaning: "같은 맵을 양의 기울기로 가중해 더합니다.", warning: None },
+        MethodTexts {
+            name: "Layer-CAM", meaning: "맵이 활성화되어 있고 더 커지면 점수가 오를 자리입니다.", warning: None
+        },
+        MethodTexts {
+            name: "Score-CAM", meaning: "그 맵만 통해 보아도 점수가 남는 자리입니다. 기울기를 쓰지 않습니다.", warning: None
+        },
+    ],
 };
