@@ -135,7 +135,7 @@ fn computing_activations_again_has_a_price_that_the_summary_shows() {
 }
 
 /// A network whose convolutions can be computed in several ways.
-const SQUARE_NET: &str = "input 1x28x28 -> conv 6 3x3 stride 2 -> relu -> conv 8 3x3 pad 1 -> maxpool 2 -> flatten -> fc 10";
+const SQUARE_NET: &str = "input 1x28x28 -> conv 6 3x3 stride 2 -> bn -> relu -> conv 8 3x3 pad 1 -> maxpool 2 -> flatten -> fc 10";
 
 fn tuning(folder: &Path, arguments: &[&str], cache: Option<&Path>) -> (String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convnet"));

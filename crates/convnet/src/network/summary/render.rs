@@ -186,8 +186,9 @@ fn recomputation_text(recomputing: &RecomputationUse, images: &str) -> String {
     if *segments == 0 {
         return "computing activations again would save nothing".into();
     }
+    let which = if *segments == 1 { "one segment are".to_owned() } else { format!("{segments} segments are") };
     format!(
-        "{}; activations of {segments} segments are computed again in backward: {} MACs more for one image, {:.0}{KEPT}% of the {} of a \
+        "{}; activations of {which} computed again in backward: {} MACs more for one image, {:.0}{KEPT}% of the {} of a \
          training step",
         memory_text(memory, images),
         kept(&shortened(*macs)),
