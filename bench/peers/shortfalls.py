@@ -14,8 +14,7 @@ REASONS = [
     ("convolution, backward to weights", r"w3 s2", "each pixel is read again for each of its taps, from the second-level cache"),
     ("depthwise, backward to input", r"s2", "results of about 10 MB are written past the caches, where PyTorch's stay in the third level"),
     ("depthwise, backward to weights", r"s2", "memory is the limit of both"),
-    ("softmax, forward", r"softmax @ \d+x21x", "21 channels fill 1.3 vectors; in PyTorch's contiguous layout vectors run over pixels"),
-    ("softmax, backward", r"softmax @ \d+x21x", "21 channels fill 1.3 vectors; in PyTorch's contiguous layout vectors run over pixels"),
+    ("softmax, ", r"softmax @ \d+x21x", "21 channels fill 1.3 vectors; in PyTorch's contiguous layout vectors run over pixels"),
     ("softmax, ", r"bn @ 1x", "few rows of many channels: putting the sums of the pieces together, in f64, weighs as much as the rows"),
     ("softmax, ", r"bn @", "larger than the caches: channels last, the statistics and the result need a pass over memory each, while in "
                            "PyTorch's contiguous layout a channel stays in the cache between the two"),

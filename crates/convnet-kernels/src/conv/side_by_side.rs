@@ -49,21 +49,18 @@ impl Wide {
     fn of(shape: &ConvShape, isa: Isa) -> Option<Self> {
         let most = Kernels::of(isa).lanes / shape.k();
         let divisors = (2..=most).filter(|neighbours| shape.ow().is_multiple_of(*neighbours));
-        let wide = divisors.filter_map(|neighbours| Self::with(shape, neighbours));
+        let wide = divisors.filter_map(|neighbours| Self::with(shape, isa, neighbours));
         let cost = |wide: &Self| (DIRECT.cost)(&wide.shape, isa, Pass::Forward);
         wide.min_by(|one, other| cost(one).total_cmp(&cost(other)))
     }
 
-    fn with(shape: &ConvShape, neighbours: usize) -> Option<Self> {
+    fn with(shape: &ConvShape, isa: Isa, neighbours: usize) -> Option<Self> {
         let Window { h, mut w } = *shape.window();
-        if shape.groups() > 1 || w.dilation > 1 {
-            return None;
-        }
         w.size += (neighbours - 1) * w.stride;
         w.stride *= neighbours;
         let filters = neighbours * shape.k();
         let wide = ConvShape::new(shape.n(), shape.c(), [shape.h(), shape.w()], filters, Window { h, w }, 1).ok()?;
-        let accepted = (wide.oh(), wide.ow() * neighbours) == (shape.oh(), shape.ow()) && direct::accepts(&wide, Isa::Portable).is_ok();
+        let accepted = (wide.oh(), wide.ow() * neighbours) == (shape.oh(), shape.ow()) && direct::accepts(&wide, isa).is_ok();
         accepted.then_some(Self { shape: wide, neighbours })
     }
 
@@ -98,10 +95,10 @@ fn accepts(shape: &ConvShape, isa: Isa) -> Result<(), &'static str> {
 }
 
 fn cost(shape: &ConvShape, isa: Isa, pass: Pass) -> f64 {
-    match (pass, Wide::of(shape, isa)) {
-        (Pass::Forward | Pass::BackwardWeight, Some(wide)) => (DIRECT.cost)(&wide.shape, isa, pass),
+    match pass {
         // The very same routine, so the plainer name should be chosen.
-        _ => f64::MAX.min(2.0 * (DIRECT.cost)(shape, isa, pass)),
+        Pass::BackwardInput => 2.0 * (DIRECT.cost)(shape, isa, pass),
+        Pass::Forward | Pass::BackwardWeight => (DIRECT.cost)(&Wide::accepted(shape, isa).shape, isa, pass),
     }
 }
 

@@ -54,9 +54,11 @@ per_isa! {
     }
 }
 
-/// As [`max_of_pixels`], and the index of the pixel that holds each maximum.
+/// As [`max_of_pixels`], and the index of the pixel that holds each maximum: `first` unless a number wins.
 #[inline(always)]
-fn max_of_pixels_with_indices<T: Real>(rows: &Span, cols: &Span, image: &[T], width: usize, y: &mut [T], indices: &mut [u32]) {
+fn max_of_pixels_with_indices<T: Real>([rows, cols]: [&Span; 2], image: &[T], width: usize, first: u32, y: &mut [T], indices: &mut [u32]) {
+    y.fill(T::NEG_INFINITY);
+    indices.fill(first);
     for row in 0..rows.count {
         for col in 0..cols.count {
             let place = rows.at(row) * width + cols.at(col);
@@ -91,9 +93,7 @@ per_isa! {
                 let empty = rows.count == 0 || cols.count == 0;
                 let first_index = if empty { NO_ELEMENT } else { (rows.first * width + cols.first) as u32 };
                 if in_order {
-                    y.fill(T::NEG_INFINITY);
-                    indices.fill(first_index);
-                    max_of_pixels_with_indices(&rows, &cols, image, width, y, indices);
+                    max_of_pixels_with_indices([&rows, &cols], image, width, first_index, y, indices);
                     continue;
                 }
                 for start in blocks::<N>(c) {

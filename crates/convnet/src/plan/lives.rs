@@ -109,8 +109,9 @@ impl<'a> Lives<'a> {
 
     fn add_some(&mut self, length: usize, first: usize, last: usize) -> Option<Buffer> {
         (length > 0).then(|| {
-            self.list.push(Life { length, first, last });
-            self.list.len() - 1
+            let buffer = self.add(length, first);
+            self.list[buffer].last = last;
+            buffer
         })
     }
 
