@@ -57,19 +57,6 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Whole numbers with a comma between thousands.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Seconds as `1 h 02 min`, `3 min 20 s` or `12.3 s`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
@@ -83,13 +70,6 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(138_357_544), "138,357,544");
-    }
 
     #[test]
     fn durations_have_the_unit_that_suits_them() {

@@ -16,7 +16,7 @@ pub mod loss;
 pub mod model;
 pub mod network;
 pub mod optim;
-mod page;
+pub mod page;
 pub mod plan;
 pub mod random;
 pub mod shape;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use convnet::data::Dataset;
 use convnet::loss::Loss;
 use convnet::network::Network;
+use convnet::page::number::count;
 use convnet::plan::Purpose;
 use convnet::train::{EpochRecord, Event, Run, Settings, Trainer};
 use convnet::{Error, Result, zoo};
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use crate::arguments::{MachineArguments, TrainArguments};
 use crate::failure::INTERRUPTED;
-use crate::output::{Output, duration, grouped};
+use crate::output::{Output, duration};
 use crate::sources::{DataSource, EMBEDDED, machine, network};
 use crate::tuning::tuned;
 
@@ -32,9 +33,9 @@ pub fn run(arguments: &TrainArguments, machine_arguments: &MachineArguments, out
     output.line(format!(
         "{} layers, {} parameters; {} training and {} test images of {}; {} threads",
         network.nodes().len(),
-        grouped(parameters as u64),
-        grouped(data.train.len() as u64),
-        grouped(data.test.len() as u64),
+        count(parameters as u64),
+        count(data.train.len() as u64),
+        count(data.test.len() as u64),
         convnet::shape::sizes_text(&data.size()),
         machine.threads.count()
     ))?;
@@ -236,13 +237,13 @@ fn finish(run: &Run, output: &Output) -> Result<ExitCode> {
         "test": {"loss": run.evaluation.loss, "accuracy": run.evaluation.accuracy},
     }))?;
     if !run.finished {
-        output.result(format!("stopped after {} steps. To go on: convnet train --resume {folder}", grouped(run.steps as u64)))?;
+        output.result(format!("stopped after {} steps. To go on: convnet train --resume {folder}", count(run.steps as u64)))?;
         return Ok(ExitCode::from(INTERRUPTED));
     }
     output.result(format!(
         "{:.2} % of {} test images are right (loss {:.4}), after {} of training",
         100.0 * run.evaluation.accuracy,
-        grouped(run.evaluation.images as u64),
+        count(run.evaluation.images as u64),
         run.evaluation.loss,
         duration(run.seconds)
     ))?;

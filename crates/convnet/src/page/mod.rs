@@ -11,7 +11,7 @@
 
 pub(crate) mod colour;
 pub(crate) mod colour_map;
-pub(crate) mod number;
+pub mod number;
 pub(crate) mod picture;
 pub(crate) mod raster;
 #[cfg(test)]

@@ -5,8 +5,8 @@ use super::svg::exponent_of;
 /// Stands between a number and its unit: narrow, and no line ends there.
 pub(crate) const GAP: char = '\u{202f}';
 
-/// `1,234,567`.
-pub(crate) fn count(number: u64) -> String {
+/// A whole number with a comma between thousands, `1,234,567`.
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {
