@@ -17,7 +17,7 @@ use super::{
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
-use crate::model::Model;
+use crate::model::{Model, Predictor};
 
 /// An image to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -255,9 +255,10 @@ fn seen(
     progress: &mut impl FnMut(&str),
 ) -> Result<ImageContents> {
     progress(&format!("maps of {}", image.name));
-    let inspector = Inspector::new(model, &image.bytes).map_err(|error| Error::Argument(format!("the image '{}': {error}", image.name)))?;
+    let inspector = Inspector::on(model, &image.bytes, &options.machine)
+        .map_err(|error| Error::Argument(format!("the image '{}': {error}", image.name)))?;
     let maps = layers.iter().map(|layer| maps(&inspector, layer)).collect::<Result<Vec<_>>>()?;
-    let prediction = model.predict(&image.bytes)?.top(TOP).to_vec();
+    let prediction = Predictor::new(model, 1, &options.machine)?.predict(&[&image.bytes])?.remove(0).top(TOP).to_vec();
     let class = prediction.first().and_then(|(first, _)| model.classes().iter().position(|class| class == first)).unwrap_or(0);
     Ok(ImageContents {
         name: image.name.clone(),
@@ -291,8 +292,7 @@ fn attributions(
         let attribution = subject.attribute(&values, &target, method, &settings)?;
         let (mut random, mut curves) = (None, None);
         if options.prove && attribution.evidence != Evidence::None {
-            let how = (method, &settings);
-            random = Some(randomisation(model.network(), model.parameters(), &values, &target, how, options.seed)?);
+            random = Some(randomisation(&mut subject, &values, &target, method, &settings, options.seed)?);
             curves = Some(deletion(
                 &mut subject,
                 &values,

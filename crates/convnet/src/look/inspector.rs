@@ -30,9 +30,16 @@ impl<'a> Inspector<'a> {
     /// # Errors
     /// The image has another size.
     pub fn new(model: &'a Model, image: &[u8]) -> Result<Self> {
+        Self::on(model, image, &Machine::detect().map_err(Error::Argument)?)
+    }
+
+    /// As [`new`](Self::new), on this machine.
+    ///
+    /// # Errors
+    /// The image has another size.
+    pub fn on(model: &'a Model, image: &[u8], machine: &Machine) -> Result<Self> {
         check_image(model.network().input_shape(), image)?;
-        let machine = Machine::detect().map_err(Error::Argument)?;
-        let mut plan = Plan::new(model.network(), 1, Purpose::Inspect, &machine)?;
+        let mut plan = Plan::new(model.network(), 1, Purpose::Inspect, machine)?;
         let mut values = vec![0.0; image.len()];
         model.normalisation().apply(image, &mut values);
         plan.forward(model.parameters(), &values, 0);

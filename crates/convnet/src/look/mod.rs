@@ -13,6 +13,7 @@
 //! | `maximise` | images made to excite neurons, channels, layers and classes |
 //! | `patches` | the places of a data set that channels answer to most and least |
 //! | `filmstrip` | filters and made images over the epochs of a training |
+//! | `viewer` | a model that is shown many images |
 //! | `picture` | arrays to pictures |
 //! | `contents` | all of that together, for a model, images and a data set |
 //! | `report` | the page that shows it |
@@ -34,6 +35,7 @@ pub mod picture;
 pub mod report;
 pub mod sanity;
 mod statistics;
+mod viewer;
 
 pub use contents::{AttributionContents, Contents, ImageContents, NamedImage, Options, SyntheticContents};
 pub use effective::{EffectiveField, SHARE, effective_fields};

@@ -12,12 +12,13 @@ use convnet_kernels::Machine;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::maximise::{Values, batch_for, check_data, name_of, taken_at};
+use super::maximise::{Values, check_data, name_of, taken_at};
+use super::picture::part;
+use super::viewer::Viewer;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::network::{Network, NodeId, Region};
-use crate::plan::{Plan, Purpose};
 use crate::shape::Shape;
 
 /// A piece of an image of the data.
@@ -136,10 +137,7 @@ impl<'a> Patches<'a> {
         if self.top.max(self.bottom) > MOST {
             return Err(Error::Argument(format!("{} patches of each channel are asked for; at most {MOST}", self.top.max(self.bottom))));
         }
-        let machine = match &self.machine {
-            Some(machine) => machine.clone(),
-            None => Machine::detect().map_err(Error::Argument)?,
-        };
+        let machine = self.machine.clone().map_or_else(|| Machine::detect().map_err(Error::Argument), Ok)?;
         let asked = match self.layers.as_slice() {
             [] => vec![network.output()],
             names => names.iter().map(|name| network.find(name)).collect::<Result<_>>()?,
@@ -150,30 +148,19 @@ impl<'a> Patches<'a> {
     }
 
     fn show(&self, data: &Split, machine: &Machine, layers: &mut [Layer]) -> Result<()> {
-        let network = self.model.network();
-        let batch = batch_for::<f32>(network, machine)?.min(data.len());
-        let mut plan: Plan = Plan::new(network, batch, Purpose::Inspect, machine)?;
-        let length = network.input_shape().image();
-        let mut images = vec![0.0; batch * length];
-        for first in (0..data.len()).step_by(batch) {
-            let here = batch.min(data.len() - first);
-            for (index, image) in images.chunks_exact_mut(length).take(here).enumerate() {
-                self.model.normalisation().apply(data.image(first + index), image);
-            }
-            match &*layers {
-                [layer] => plan.forward_until(self.model.parameters(), &images, layer.node),
-                _ => _ = plan.forward(self.model.parameters(), &images, 0),
-            }
+        let write = |number: usize, image: &mut [f32]| self.model.normalisation().apply(data.image(number), image);
+        let only = if let [layer] = layers { Some(layer.node) } else { None };
+        Viewer::new(self.model, data.len(), machine)?.show(data.len(), only, write, |images, plan| {
             for layer in &mut *layers {
                 let Some(values) = plan.stored_activation(layer.node) else { continue };
                 let (shape, stored, batch) = (layer.shape, values.shape, values.values);
-                let found: Vec<Extremes> =
-                    (0..here).into_par_iter().map(|index| Extremes::of(&Values::of_image(shape, stored, batch, index), shape)).collect();
-                for (index, found) in found.iter().enumerate() {
-                    layer.count(first + index, data.labels()[first + index], found);
+                let of = |place: usize| Extremes::of(&Values::of_image(shape, stored, batch, place), shape);
+                let found: Vec<Extremes> = (0..images.len()).into_par_iter().map(of).collect();
+                for (image, found) in images.clone().zip(&found) {
+                    layer.count(image, data.labels()[image], found);
                 }
             }
-        }
+        });
         Ok(())
     }
 }
@@ -285,16 +272,13 @@ impl Layer {
             None => network.region(self.node, at[0], at[1])?,
         };
         regions.insert(kept.place, region.clone());
-        let [channels, h, w] = data.size();
-        let image = data.image(kept.image);
-        let rows = (0..channels).flat_map(|channel| region.rows.clone().map(move |row| (channel * h + row) * w));
-        let pixels = rows.flat_map(|start| &image[start + region.columns.start..start + region.columns.end]).copied().collect();
+        let (size, pixels) = part(data.image(kept.image), data.size(), &region.rows, &region.columns);
         Ok(Patch {
             value: kept.value,
             at,
             image: kept.image,
             label: data.labels()[kept.image],
-            size: [channels, region.rows.len(), region.columns.len()],
+            size,
             rows: region.rows,
             columns: region.columns,
             pixels,

@@ -6,13 +6,13 @@
 //!
 //! How alike two maps are is Spearman's rank correlation of their planes: 1 for the same order of pixels, 0 for none.
 
-use convnet_kernels::{Machine, Real};
+use convnet_kernels::Real;
 use serde::Serialize;
 
 use super::attribution::{Attribution, Method, Settings, Subject, Target};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::initialise::Initialisation;
-use crate::network::{Network, NodeId, Parameters};
+use crate::network::{Network, NodeId};
 
 /// One more layer drawn anew.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,19 +47,18 @@ impl Randomisation {
 /// # Errors
 /// As [`Subject::attribute`].
 pub fn randomisation<T: Real>(
-    network: &Network,
-    parameters: &Parameters<T>,
+    subject: &mut Subject<'_, T>,
     image: &[T],
     target: &Target,
-    (method, settings): (Method, &Settings<T>),
+    method: Method,
+    settings: &Settings<T>,
     seed: u64,
 ) -> Result<Randomisation> {
-    let machine = Machine::detect().map_err(Error::Argument)?;
-    let mut subject = Subject::on(network, parameters, &machine)?;
+    let network = subject.network();
     let plane = |attribution: Attribution<T>| attribution.plane().cast::<f64>().into_values();
     let truth = plane(subject.attribute(image, target, method, settings)?);
-    let mut plans = subject.into_plans();
-    let mut numbers = parameters.clone();
+    let mut plans = Subject::on(network, subject.parameters(), subject.machine())?.into_plans();
+    let mut numbers = subject.parameters().clone();
     let mut stages = Vec::new();
     for id in drawn_anew(network, target)? {
         let Some(node) = network.node(id) else { continue };
@@ -151,8 +150,8 @@ mod tests {
         let parameters = initial_parameters(&network, Initialisation::He, 1).unwrap();
         let mut random = Address::new(3, Purpose::Check).random();
         let image: Vec<f32> = (0..144).map(|_| random.between(-1.0, 1.0)).collect();
-        let test =
-            |seed| randomisation(&network, &parameters, &image, &Target::Class(2), (Method::Gradient, &Settings::default()), seed).unwrap();
+        let mut subject = Subject::new(&network, &parameters).unwrap();
+        let mut test = |seed| randomisation(&mut subject, &image, &Target::Class(2), Method::Gradient, &Settings::default(), seed).unwrap();
         let (same, other) = (test(1), test(2));
         assert_eq!(same.stages.iter().map(|stage| &stage.layer[..]).collect::<Vec<_>>(), ["fc1", "conv2", "conv1"]);
         assert!(same.stages.iter().all(|stage| stage.correlation == Some(1.0)), "{same:?}");

@@ -9,20 +9,15 @@ use convnet_kernels::Machine;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::viewer::Viewer;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::layer::{Layer, LayerRules};
 use crate::model::{Model, check_image};
 use crate::network::{Network, NodeId};
-use crate::plan::{Plan, PlanBytes, Purpose};
 
 /// The share of a layer's range up to which the numbers of a channel are called the same.
 pub const SAME: f64 = 1e-6;
-
-/// About how many bytes a plan that keeps every activation may take.
-const MEMORY: u64 = 256 << 20;
-/// The most images at once.
-const MOST_AT_ONCE: u64 = 32;
 
 /// The activations of every layer over a number of images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -80,23 +75,14 @@ pub fn statistics(model: &Model, split: &Split, images: usize, machine: &Machine
         return Err(Error::Argument(format!("statistics of {images} of {} images; at least one is needed", split.len())));
     }
     check_image(network.input_shape(), split.image(0))?;
-    let one = PlanBytes::of::<f32>(network, 1, Purpose::Inspect, machine)?.total().max(1);
-    let batch = ((MEMORY / one).clamp(1, MOST_AT_ONCE) as usize).min(count);
-    let mut plan: Plan = Plan::new(network, batch, Purpose::Inspect, machine)?;
-    let size = network.input_shape().image();
-    let mut values = vec![0.0; batch * size];
     let mut sums: Vec<Vec<Sums>> = network.nodes().iter().map(|node| vec![Sums::NONE; node.output_shape().c]).collect();
-    for first in (0..count).step_by(batch) {
-        let here = batch.min(count - first);
-        for (place, values) in values.chunks_exact_mut(size).take(here).enumerate() {
-            model.normalisation().apply(split.image((first + place) * split.len() / count), values);
-        }
-        plan.forward(model.parameters(), &values, 0);
+    let write = |number: usize, values: &mut [f32]| model.normalisation().apply(split.image(number * split.len() / count), values);
+    Viewer::new(model, count, machine)?.show(count, None, write, |images, plan| {
         for ((id, node), sums) in network.layers().zip(&mut sums) {
             let Some(activation) = plan.activation(id) else { continue };
-            add(sums, activation.values(), node.output_shape().pixels(), here);
+            add(sums, activation.values(), node.output_shape().pixels(), images.len());
         }
-    }
+    });
     let layers = network.nodes().iter().zip(sums).map(|(node, sums)| finish(node.name(), &sums)).collect();
     Ok(Statistics { images: count, of: split.len(), layers })
 }

@@ -4,17 +4,12 @@ use convnet_kernels::{Machine, Real};
 
 use super::target::{Spot, Target, scores};
 use crate::error::{Error, Result};
+use crate::look::viewer::batch_for;
 use crate::model::Model;
 use crate::network::{Network, NodeId, Parameters};
-use crate::plan::{Plan, PlanBytes, Purpose, RectifierRule, Seed};
+use crate::plan::{Plan, Purpose, RectifierRule, Seed};
 use crate::shape::{Shape, sizes_text};
 use crate::tensor::{Tensor, from_channels_last};
-
-/// What a plan for many images may take; batches are made smaller until they fit. The batch depends on nothing else, so
-/// that results do not either.
-const MANY_BYTES: u64 = 256 << 20;
-/// The largest batch: more images at once are no faster.
-const MANY: usize = 32;
 
 /// A network with its numbers, ready to be asked where scores come from.
 ///
@@ -113,6 +108,16 @@ impl<'a, T: Real> Subject<'a, T> {
         self.plans
     }
 
+    /// The machine that it works on.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.plans.machine
+    }
+
+    /// The network's numbers.
+    pub(crate) fn parameters(&self) -> &'a Parameters<T> {
+        self.parameters
+    }
+
     /// The network.
     pub fn network(&self) -> &'a Network {
         self.network
@@ -166,11 +171,7 @@ impl<'a, T: Real> Subject<'a, T> {
             return Ok(one);
         }
         if many.is_none() {
-            let mut batch = MANY;
-            while batch > 1 && PlanBytes::of::<T>(self.network, batch, Purpose::Inspect, machine)?.total() > MANY_BYTES {
-                batch /= 2;
-            }
-            *many = Some(Plan::new(self.network, batch, Purpose::Inspect, machine)?);
+            *many = Some(Plan::new(self.network, batch_for::<T>(self.network, machine)?, Purpose::Inspect, machine)?);
         }
         Ok(many.as_mut().unwrap_or(one))
     }

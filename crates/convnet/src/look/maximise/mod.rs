@@ -37,7 +37,7 @@ mod view;
 
 pub use atlas::{Atlas, AtlasLayer};
 pub use colour::Colours;
-pub use measure::{class_scores, taken_at};
+pub use measure::taken_at;
 pub use objective::Objective;
 pub use paint::{Parametrisation, PixelRules};
 pub use proof::{FINE, Robustness, Standing, robustness, standing};
@@ -45,7 +45,7 @@ pub use recipe::Recipe;
 pub use spectrum::decay_of;
 pub use view::Views;
 
-pub(super) use measure::{Measure, batch_for, name_of};
+pub(super) use measure::name_of;
 pub(super) use objective::Values;
 pub(super) use proof::check_data;
 
@@ -53,6 +53,9 @@ use std::ops::Range;
 
 use convnet_kernels::Machine;
 
+use super::attribution::scores;
+use super::picture::part;
+use super::viewer::batch_for;
 use crate::error::{Error, Result};
 use crate::model::{Model, check_image};
 use crate::network::{Network, NodeId};
@@ -60,6 +63,7 @@ use crate::plan::{Plan, Purpose};
 use crate::random::{self, Address};
 use crate::shape::Shape;
 use ascent::{Ascent, Sketch};
+use measure::Measure;
 use paint::Painter;
 
 /// The first coordinate of the random numbers for images, and for changes of finished ones.
@@ -103,10 +107,7 @@ impl Synthetic {
 
     /// What the neuron sees of the image, as bytes, and its size: channels, height and width.
     pub fn seen(&self) -> ([usize; 3], Vec<u8>) {
-        let ([channels, h, w], bytes) = (self.size, self.bytes());
-        let rows = (0..channels).flat_map(|channel| self.rows.clone().map(move |row| (channel * h + row) * w));
-        let seen = rows.flat_map(|start| bytes[start + self.columns.start..start + self.columns.end].to_vec()).collect();
-        ([channels, self.rows.len(), self.columns.len()], seen)
+        part(&self.bytes(), self.size, &self.rows, &self.columns)
     }
 }
 
@@ -214,10 +215,7 @@ impl<'a> Maximiser<'a> {
         if let Some(image) = &self.start {
             check_image(network.input_shape(), image)?;
         }
-        let machine = match &self.machine {
-            Some(machine) => machine.clone(),
-            None => Machine::detect().map_err(Error::Argument)?,
-        };
+        let machine = self.machine.clone().map_or_else(|| Machine::detect().map_err(Error::Argument), Ok)?;
         let node = taken_at(network, id);
         let mut ascent = self.ascent(node, &objectives, &machine)?;
         let mut done = Vec::with_capacity(objectives.len() * self.recipe.copies);
@@ -244,7 +242,7 @@ impl<'a> Maximiser<'a> {
         let network = self.model.network();
         let id = match &self.layer {
             Some(name) => network.find(name)?,
-            None => class_scores(network),
+            None => scores(network),
         };
         let channels = network.shape(id).c;
         let objectives = match &self.aim {

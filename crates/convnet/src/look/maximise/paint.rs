@@ -235,11 +235,7 @@ impl<T: Real> Painter<T> {
 
     /// Turns an image, C×H×W in 0 … 1, into what the network sees.
     pub fn normalise(&self, image: &mut [T]) {
-        let plane = self.plane();
-        for (channel, pixels) in image.chunks_exact_mut(plane).enumerate() {
-            let (mean, std) = (self.mean[channel], self.std[channel]);
-            pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) / std);
-        }
+        normalise(image, &self.mean, &self.std);
     }
 
     /// Turns the gradient of what the network sees into that of the image.
@@ -248,6 +244,14 @@ impl<T: Real> Painter<T> {
         for (channel, pixels) in gradient.chunks_exact_mut(plane).enumerate() {
             pixels.iter_mut().for_each(|pixel| *pixel /= self.std[channel]);
         }
+    }
+}
+
+/// Turns an image, C×H×W in 0 … 1, into what a network with this normalisation sees.
+pub(super) fn normalise<T: Real>(image: &mut [T], mean: &[T], std: &[T]) {
+    let plane = image.len() / mean.len();
+    for ((pixels, mean), std) in image.chunks_exact_mut(plane).zip(mean).zip(std) {
+        pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - *mean) / *std);
     }
 }
 

@@ -5,6 +5,7 @@ use convnet_kernels::Machine;
 use serde::Serialize;
 
 use super::measure::Measure;
+use super::paint::normalise;
 use super::spectrum::power_above;
 use super::view::{Sampling, Views};
 use super::{CHANGE, Synthetic};
@@ -64,7 +65,7 @@ pub fn robustness(
                 0 => target.copy_from_slice(&image.image),
                 copy => planes.for_each(|(plane, target)| samplings[copy - 1].view(plane, target)),
             }
-            normalise(model, target);
+            normalise(target, &model.normalisation().mean, &model.normalisation().std);
         };
         Measure::new(model, node, machine)?.show(members.len() * (copies + 1), write, |index, values| {
             let member = members[index / (copies + 1)];
@@ -82,16 +83,6 @@ fn judged(image: &Synthetic, answers: &[f32]) -> Robustness {
     let ([_, h, w], seen) = image.seen();
     let seen: Vec<f32> = seen.iter().map(|byte| f32::from(*byte)).collect();
     Robustness { value, changed: mean as f32, spread: variance.sqrt() as f32, fine: power_above(FINE, &seen, [h, w]) }
-}
-
-/// Turns an image of 0 … 1 into what the network sees.
-fn normalise(model: &Model, image: &mut [f32]) {
-    let normalisation = model.normalisation();
-    let plane = image.len() / normalisation.mean.len();
-    for (channel, pixels) in image.chunks_exact_mut(plane).enumerate() {
-        let (mean, std) = (normalisation.mean[channel], normalisation.std[channel]);
-        pixels.iter_mut().for_each(|pixel| *pixel = (*pixel - mean) / std);
-    }
 }
 
 /// Where an answer stands among those to the images of a data set.

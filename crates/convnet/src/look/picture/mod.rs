@@ -6,6 +6,15 @@
 mod digits;
 mod legend;
 
+use std::ops::Range as Places;
+
 pub use crate::page::colour_map::{ColourMap, NOT_FINITE, Range, STEPS};
 pub use crate::page::raster::Raster;
 pub use legend::with_legend;
+
+/// The rectangle of an image of bytes, C×H×W of this size, that lies in these rows and columns, and its own size.
+pub(super) fn part(image: &[u8], [channels, h, w]: [usize; 3], rows: &Places<usize>, columns: &Places<usize>) -> ([usize; 3], Vec<u8>) {
+    let starts = (0..channels).flat_map(|channel| rows.clone().map(move |row| (channel * h + row) * w));
+    let bytes = starts.flat_map(|start| &image[start + columns.start..start + columns.end]).copied().collect();
+    ([channels, rows.len(), columns.len()], bytes)
+}
