@@ -9,6 +9,12 @@ use crate::{Machine, Real, per_isa};
 /// The index of a window that covers no element; its maximum is −∞.
 pub const NO_ELEMENT: u32 = u32::MAX;
 
+/// Fewer channels than this do not fill a vector.
+const FEW_CHANNELS: usize = 16;
+
+/// The longest line of an image, in numbers, that is kept on the stack.
+const LINE: usize = 1024;
+
 /// The maximum of one window, in all channels.
 #[inline(always)]
 fn max_of_pixels<T: Real>(rows: &Span, cols: &Span, image: &[T], width: usize, y: &mut [T]) {
@@ -18,6 +24,42 @@ fn max_of_pixels<T: Real>(rows: &Span, cols: &Span, image: &[T], width: usize, y
             let x = &image[(rows.at(row) * width + cols.at(col)) * y.len()..][..y.len()];
             for (best, &x) in y.iter_mut().zip(x) {
                 *best = if wins(x, *best) { x } else { *best };
+            }
+        }
+    }
+}
+
+/// The maximum of each column of the rows: few channels fill vectors along a line.
+#[inline(always)]
+fn max_of_rows<T: Real>(rows: &Span, image: &[T], line: &mut [T]) {
+    line.fill(T::NEG_INFINITY);
+    for row in 0..rows.count {
+        let x = &image[rows.at(row) * line.len()..][..line.len()];
+        for (best, &x) in line.iter_mut().zip(x) {
+            *best = if wins(x, *best) { x } else { *best };
+        }
+    }
+}
+
+per_isa! {
+    fn max_lines<T: Real, const N: usize>(shape: &PoolShape, first: usize, x: &[T], y: &mut [T]) {
+        let c = shape.c;
+        let mut line = [T::ZERO; LINE];
+        let line = &mut line[..shape.w.input * c];
+        for (row, y) in y.chunks_exact_mut(shape.ow() * c).enumerate() {
+            let (n, oy) = ((first + row) / shape.oh(), (first + row) % shape.oh());
+            max_of_rows(&shape.h.span(oy), &x[n * shape.input_image()..(n + 1) * shape.input_image()], line);
+            for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+                let cols = shape.w.span(ox);
+                for start in blocks::<N>(c) {
+                    let mut best = [T::NEG_INFINITY; N];
+                    for col in 0..cols.count {
+                        for (best, &x) in best.iter_mut().zip(block::<T, N>(line, cols.at(col) * c + start)) {
+                            *best = if wins(x, *best) { x } else { *best };
+                        }
+                    }
+                    y[start..start + N].copy_from_slice(&best);
+                }
             }
         }
     }
@@ -129,6 +171,8 @@ fn forward<T: Real>(machine: &Machine, shape: &PoolShape, x: &[T], y: &mut [T], 
         let indices = unsafe { indices.get(piece) };
         if record {
             by_channels!(16, shape.c, max_rows_with_indices::<T>(machine.isa, shape, piece * rows, x, y, indices));
+        } else if shape.c < FEW_CHANNELS && shape.w.input * shape.c <= LINE {
+            by_channels!(16, shape.c, max_lines::<T>(machine.isa, shape, piece * rows, x, y));
         } else {
             by_channels!(32, shape.c, max_rows::<T>(machine.isa, shape, piece * rows, x, y));
         }
@@ -171,11 +215,46 @@ per_isa! {
     }
 }
 
+/// The same sums in the same order for few channels, of which blocks would hold little: each window gives its gradient away.
+/// Windows that reach into other rows leave those to the pieces that they belong to.
+fn max_gradient_scattered<T: Real>(shape: &PoolShape, first: usize, dy: &[T], indices: &[u32], dx: &mut [T]) {
+    let (c, width, height) = (shape.c, shape.w.input, shape.h.input);
+    let length = shape.ow() * c;
+    dx.fill(T::ZERO);
+    let mut left = dx;
+    let mut row = first;
+    while !left.is_empty() {
+        // The rows of this piece that lie in one image.
+        let (n, top) = (row / height, row % height);
+        let rows = (height - top).min(left.len() / (width * c));
+        let (here, rest) = left.split_at_mut(rows * width * c);
+        let (begin, pixels) = (top * width, rows * width);
+        for oy in shape.h.around(top).start..shape.h.around(top + rows - 1).end {
+            let at = (n * shape.oh() + oy) * length;
+            let windows = dy[at..at + length].chunks_exact(c).zip(indices[at..at + length].chunks_exact(c));
+            for (dy, indices) in windows {
+                for (channel, (&dy, &index)) in dy.iter().zip(indices).enumerate() {
+                    let pixel = (index as usize).wrapping_sub(begin);
+                    if pixel < pixels {
+                        here[pixel * c + channel] += dy;
+                    }
+                }
+            }
+        }
+        left = rest;
+        row += rows;
+    }
+}
+
 fn backward<T: Real>(machine: &Machine, shape: &PoolShape, dy: &[T], indices: &[u32], dx: &mut [T]) {
     assert!(dx.len() == shape.input_len(), "input of the wrong length");
     let rows = shape.rows_of_piece(shape.h.input);
     machine.threads.chunks_mut(dx, rows * shape.w.input * shape.c, |piece, dx| {
-        by_channels!(32, shape.c, max_gradient_rows::<T>(machine.isa, shape, piece * rows, dy, indices, dx));
+        if shape.c < FEW_CHANNELS {
+            max_gradient_scattered(shape, piece * rows, dy, indices, dx);
+        } else {
+            by_channels!(32, shape.c, max_gradient_rows::<T>(machine.isa, shape, piece * rows, dy, indices, dx));
+        }
     });
 }
 
