@@ -17,8 +17,6 @@ const PIECE_MACS: usize = 1 << 17;
 const ROWS: usize = 4;
 /// Channels of a piece when there are too few rows.
 const CHANNELS: usize = 64;
-/// Numbers of an output so large that it would push everything else out of the caches.
-const STREAMED: usize = 1 << 21;
 /// Numbers of an input that a core's own cache does not hold.
 const FAR: usize = 1 << 18;
 
@@ -40,7 +38,7 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
     let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
     let row_blocks = wanted.min(rows.div_ceil(ROWS + problem.h.taps(0).range.count));
     let channel_blocks = wanted.min(FEW_PIECES).div_ceil(row_blocks).min(channels.div_ceil(CHANNELS));
-    let stream = y.len() >= STREAMED && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64);
+    let stream = stream::is_large(y) && channels.is_multiple_of(16);
     let y = Target::new(y);
     let work = |piece: usize| {
         let (row_block, block) = (piece / channel_blocks, piece % channel_blocks);
