@@ -12,6 +12,7 @@
 //! * Routines are generic over [`Real`] (`f32` and `f64`). Hand-written kernels exist for `f32`; `f64` runs the portable
 //!   form of the same routine, which is what gradient checks are made with.
 
+mod blocks;
 pub mod columns;
 pub mod concat;
 pub mod conv;

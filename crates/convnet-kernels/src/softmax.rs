@@ -7,6 +7,7 @@
 //!
 //! With the largest x subtracted no exponential overflows, and the largest is 1.
 
+use crate::blocks::{block, blocks, by_channels};
 use crate::functions::exp;
 use crate::once::compiled_once;
 use crate::reduce::join_lanes;
@@ -16,6 +17,8 @@ use crate::{Machine, Real, per_isa};
 const PIECE: usize = 8192;
 /// Sums that run side by side, so that no addition waits for the one before it.
 const LANES: usize = 16;
+/// Numbers of whole rows whose exponentials are taken together, while a core's first cache holds them.
+const GROUP: usize = 1024;
 
 /// Calls `work(offset, rows of x, rows of y)` for pieces of whole rows, to write those of y from x, or in place where there is
 /// no x.
@@ -84,14 +87,51 @@ fn sum<T: Real>(x: &[T]) -> T {
     in_lanes(x, T::ZERO, |x| x, |sum, x| sum + x)
 }
 
+/// The largest number of a row: blocks may share numbers.
+#[inline(always)]
+fn largest_in_blocks<T: Real, const N: usize>(x: &[T]) -> T {
+    let larger = |most: T, x: T| if x > most { x } else { most };
+    let mut lanes = [T::NEG_INFINITY; N];
+    for first in blocks::<N>(x.len()) {
+        for (lane, &x) in lanes.iter_mut().zip(block::<T, N>(x, first)) {
+            *lane = larger(*lane, x);
+        }
+    }
+    join_lanes(lanes, larger)
+}
+
+/// As [`set_row`], in blocks: the last one begins inside of the one before it, and is read before that is written.
+#[inline(always)]
+fn set_in_blocks<T: Real, const N: usize>(x: Option<&[T]>, y: &mut [T], value: impl Fn(T) -> T) {
+    let last = y.len() - N;
+    let mut last_block = *block::<T, N>(x.unwrap_or(y), last);
+    for first in (0..last).step_by(N) {
+        let x = *block::<T, N>(x.unwrap_or(y), first);
+        for (y, x) in y[first..first + N].iter_mut().zip(x) {
+            *y = value(x);
+        }
+    }
+    for x in &mut last_block {
+        *x = value(*x);
+    }
+    y[last..].copy_from_slice(&last_block);
+}
+
 per_isa! {
-    fn softmax_rows<T: Real>(channels: usize, x: Option<&[T]>, y: &mut [T]) {
-        for (row, y) in y.chunks_exact_mut(channels).enumerate() {
-            let x = x.map(|x| &x[row * channels..][..channels]);
-            let most = largest(x.unwrap_or(y));
-            set_row(x, y, |x| exp(x - most));
-            let share = T::ONE / sum(y);
-            set_row(None, y, |y| y * share);
+    fn softmax_rows<T: Real, const N: usize>(channels: usize, x: Option<&[T]>, y: &mut [T]) {
+        let group = channels * GROUP.div_ceil(channels);
+        for (index, y) in y.chunks_mut(group).enumerate() {
+            for (row, y) in y.chunks_exact_mut(channels).enumerate() {
+                let x = x.map(|x| &x[index * group + row * channels..][..channels]);
+                let most = largest_in_blocks::<T, N>(x.unwrap_or(y));
+                set_in_blocks::<T, N>(x, y, |x| x - most);
+            }
+            // Rows end anywhere in a vector, but here that is of no matter.
+            y.iter_mut().for_each(|y| *y = exp(*y));
+            for y in y.chunks_exact_mut(channels) {
+                let share = T::ONE / sum(y);
+                set_in_blocks::<T, N>(None, y, |y| y * share);
+            }
         }
     }
 }
@@ -102,7 +142,7 @@ compiled_once! {
     /// # Panics
     /// If `channels` is zero or `x` has another length than `y`.
     pub fn softmax<T>(machine: &'a Machine, channels: usize, x: Option<&'a [T]>, y: &'a mut [T]) {
-        rows(machine, channels, x, y, |_, x, y| softmax_rows(machine.isa, channels, x, y));
+        rows(machine, channels, x, y, |_, x, y| by_channels!(16, channels, softmax_rows::<T>(machine.isa, channels, x, y)));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The mean of each window.
 
-use super::{PoolAxis, PoolShape, Span, Windows, block, blocks, by_channels, compiled_here};
+use super::{PoolAxis, PoolShape, Span, Windows, compiled_here};
+use crate::blocks::{block, blocks, by_channels};
 use crate::real::Generic;
 use crate::{Machine, Real, per_isa};
 

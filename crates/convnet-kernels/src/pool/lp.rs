@@ -3,7 +3,8 @@
 //! As in Torch and PyTorch the sum is the mean times the size of the whole kernel, which differs only for a window that
 //! hangs over the end (rounding up), and x keeps its sign: with an odd p a negative sum has no root and gives NaN.
 
-use super::{PoolShape, Span, Windows, block, blocks, by_channels, compiled_here};
+use super::{PoolShape, Span, Windows, compiled_here};
+use crate::blocks::{block, blocks, by_channels};
 use crate::real::Generic;
 use crate::{Machine, Real, per_isa};
 

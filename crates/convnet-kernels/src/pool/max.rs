@@ -1,7 +1,8 @@
 //! The maximum of each window. The first of equal numbers in row-major order wins; a NaN wins over every number; padding
 //! never wins.
 
-use super::{PoolShape, Span, block, blocks, by_channels, compiled_here};
+use super::{PoolShape, Span, compiled_here};
+use crate::blocks::{block, blocks, by_channels};
 use crate::real::Generic;
 use crate::threads::Pieces;
 use crate::{Machine, Real, per_isa};
