@@ -326,6 +326,10 @@ pub struct LookArguments {
     #[arg(long)]
     pub prove: bool,
 
+    /// Make so many more synthetic images for each neuron, kept unlike each other.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub diverse: usize,
+
     /// Steps of the search for synthetic images; 0 leaves them out.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub steps: usize,

@@ -8,6 +8,7 @@ use convnet::look::attribution::Method;
 use convnet::look::maximise::{Colours, Recipe};
 use convnet::look::{Contents, NamedImage, Options, folder};
 use convnet::model::Model;
+use convnet::train::snapshots;
 use convnet::{Error, Result};
 use serde_json::json;
 
@@ -45,6 +46,9 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
         recipe: (arguments.steps > 0).then(|| Recipe { steps: arguments.steps, ..Recipe::default() }),
         colours: data.as_ref().map(|data| Colours::of(if data.train.is_empty() { &data.test } else { &data.train })),
         neurons: arguments.neurons.unwrap_or(if small { NEURONS } else { FEW_NEURONS }),
+        negative: small,
+        copies: arguments.diverse,
+        run: run_with_snapshots(&arguments.model)?,
         patches: PATCHES,
         methods: methods(&arguments.methods)?,
         prove: small || arguments.prove,
@@ -67,6 +71,11 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
     output.result(format!("open {} in a browser", report.display()))?;
     output.line(format!("{} more files are in {}: pictures, and all numbers in {}", files.len() - 1, target.display(), folder::NUMBERS))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run folder, if the training has kept snapshots in it.
+fn run_with_snapshots(model: &Path) -> Result<Option<PathBuf>> {
+    Ok(if model.is_dir() && !snapshots(model)?.is_empty() { Some(model.to_owned()) } else { None })
 }
 
 /// Whether every neuron can be searched for in minutes.

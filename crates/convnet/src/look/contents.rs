@@ -2,17 +2,19 @@
 //! predictions, maps and attributions; for a data set the statistics of every layer, the patches that neurons answer to, and
 //! effective receptive fields. A part that nothing was asked about stays empty.
 
+use std::path::{Path, PathBuf};
+
 use convnet_kernels::Machine;
 use serde::Serialize;
 
-use super::attribution::{Attribution, Completeness, Evidence, Method, Settings, Subject, Target};
+use super::attribution::{Attribution, Completeness, Evidence, Method, Settings, Subject, Target, scores};
 use super::deletion::{Deletion, DeletionSettings, deletion};
-use super::maximise::{Atlas, AtlasLayer, Colours, Recipe, Standing, standing};
+use super::maximise::{Atlas, AtlasLayer, Colours, Objective, Recipe, Standing, Synthetic, name_of, standing};
 use super::picture::{ColourMap, Range};
 use super::sanity::{Randomisation, randomisation};
 use super::{
-    EffectiveField, Inspector, LayerFilters, LayerMaps, LayerPatches, Patches, Scale, Statistics, convolutions, effective_fields, filters,
-    maps, ranges, statistics,
+    EffectiveField, Filmstrip, Frame, Inspector, LayerFilters, LayerMaps, LayerPatches, Patches, Scale, Statistics, convolutions,
+    effective_fields, filters, maps, ranges, statistics,
 };
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -51,6 +53,12 @@ pub struct Options<'a> {
     pub colours: Option<Colours>,
     /// Neurons of a layer that get a synthetic image.
     pub neurons: usize,
+    /// Whether they also get one of what makes them small.
+    pub negative: bool,
+    /// Images more for each of them, kept unlike each other; none if 0.
+    pub copies: usize,
+    /// The run folder whose snapshots become a filmstrip.
+    pub run: Option<PathBuf>,
     /// Patches of a neuron at the top of the data; none if 0. There are half as many at the bottom.
     pub patches: usize,
     /// Methods of attribution, for the first class of each image.
@@ -76,6 +84,9 @@ impl Options<'_> {
             recipe: None,
             colours: None,
             neurons: 64,
+            negative: false,
+            copies: 0,
+            run: None,
             patches: 0,
             methods: Vec::new(),
             prove: true,
@@ -105,6 +116,8 @@ pub struct Contents<'a> {
     pub statistics: Option<Statistics>,
     /// Effective receptive fields of the layers.
     pub effective: Vec<EffectiveField>,
+    /// The first convolution's filters, and synthetic images for a few neurons, over the epochs of the training.
+    pub frames: Vec<Frame>,
 }
 
 /// The synthetic images of a layer.
@@ -113,6 +126,10 @@ pub struct SyntheticContents {
     /// The images.
     #[serde(flatten)]
     pub atlas: AtlasLayer,
+    /// Images of what makes the same neurons small.
+    pub negative: Vec<Synthetic>,
+    /// As many images for each neuron, kept unlike each other.
+    pub diverse: Vec<Synthetic>,
     /// Where the value on each stands among those of the data; nothing without data.
     pub standing: Vec<Standing>,
 }
@@ -162,6 +179,9 @@ pub struct AttributionContents {
 
 /// Classes that are kept of a prediction.
 const TOP: usize = 5;
+/// The most frames of a filmstrip, and the most neurons of a layer in it.
+const FRAMES: usize = 8;
+const STRIP_NEURONS: usize = 8;
 
 impl<'a> Contents<'a> {
     /// Looks at a model. `progress` is told what is done next.
@@ -200,7 +220,11 @@ impl<'a> Contents<'a> {
             Some(recipe) if !with_neurons.is_empty() => synthetic(model, with_neurons, recipe, options, split, &mut progress)?,
             _ => Vec::new(),
         };
-        Ok(Self { model, layers, filters, synthetic, patches, images, statistics: statistics_found, effective })
+        let frames = match &options.run {
+            Some(run) => frames(model, run, &layers, options, &mut progress)?,
+            None => Vec::new(),
+        };
+        Ok(Self { model, layers, filters, synthetic, patches, images, statistics: statistics_found, effective, frames })
     }
 }
 
@@ -227,14 +251,21 @@ fn synthetic(
     split: Option<&Split>,
     progress: &mut impl FnMut(&str),
 ) -> Result<Vec<SyntheticContents>> {
-    progress("synthetic images");
     let mut atlas = Atlas::new(model).layers(layers).most(options.neurons).recipe(recipe.clone()).seed(options.seed);
     if let Some(colours) = &options.colours {
         atlas = atlas.colours(colours.clone());
     }
-    let made = atlas
-        .machine(options.machine.clone())
-        .run(|number, of, layer| progress(&format!("synthetic images: {} ({number} of {of})", layer.layer)))?;
+    let atlas = atlas.machine(options.machine.clone());
+    let mut run = |what: &str, atlas: Atlas<'_>| {
+        progress(what);
+        atlas.run(|number, of, layer| progress(&format!("{what}: {} ({number} of {of})", layer.layer)))
+    };
+    let made = run("synthetic images", atlas.clone())?;
+    let negative = if options.negative { run("what makes neurons small", atlas.clone().negative())? } else { Vec::new() };
+    let diverse = match options.copies {
+        0 => Vec::new(),
+        copies => run("diverse images", atlas.recipe(Recipe { copies, ..recipe.clone() }))?,
+    };
     let all: Vec<_> = made.iter().flat_map(|layer| layer.images.iter().cloned()).collect();
     let mut standings = match split {
         Some(split) => {
@@ -243,8 +274,36 @@ fn synthetic(
         }
         None => Vec::new().into_iter(),
     };
-    let with = |atlas: AtlasLayer| SyntheticContents { standing: standings.by_ref().take(atlas.images.len()).collect(), atlas };
+    let mut others = [negative, diverse].map(|atlas| atlas.into_iter().map(|layer| layer.images));
+    let with = |atlas: AtlasLayer| {
+        let [negative, diverse] = others.each_mut().map(|images| images.next().unwrap_or_default());
+        SyntheticContents { negative, diverse, standing: standings.by_ref().take(atlas.images.len()).collect(), atlas }
+    };
     Ok(made.into_iter().map(with).collect())
+}
+
+/// The filmstrip of a run: the filters of the first convolution, neurons of the last one, and scores.
+fn frames(model: &Model, run: &Path, layers: &[String], options: &Options<'_>, progress: &mut impl FnMut(&str)) -> Result<Vec<Frame>> {
+    progress("the filmstrip");
+    let mut strip = Filmstrip::new(run).most(FRAMES).seed(options.seed).machine(options.machine.clone());
+    let convolutions: Vec<&str> = convolutions(model).into_iter().filter(|name| layers.iter().any(|layer| layer == name)).collect();
+    if let Some(first) = convolutions.first() {
+        strip = strip.filters(*first);
+    }
+    if let Some(recipe) = &options.recipe {
+        strip = strip.recipe(recipe.clone());
+        let network = model.network();
+        let last = convolutions.last().map(|name| network.find(name)).transpose()?;
+        let output = Some(scores(network)).filter(|output| Some(*output) != last);
+        for id in last.into_iter().chain(output) {
+            let channels = network.shape(id).c.min(STRIP_NEURONS);
+            strip = strip.objectives(name_of(network, id), (0..channels).map(Objective::neuron));
+        }
+    }
+    if let Some(colours) = &options.colours {
+        strip = strip.colours(colours.clone());
+    }
+    strip.run(|done, of| progress(&format!("the filmstrip ({done} of {of})")))
 }
 
 fn seen(

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use convnet_kernels::Machine;
 use serde::Serialize;
 
+use super::filters::{LayerFilters, filters};
 use super::maximise::{Colours, Maximiser, Objective, Recipe, Synthetic};
 use crate::error::{Error, Result};
-use crate::layer::Layer;
 use crate::model::Model;
-use crate::tensor::Tensor;
 use crate::train::{Record, read_metrics, snapshots};
 
 /// One moment of a training.
@@ -24,19 +23,9 @@ pub struct Frame {
     /// Accuracy on the test images after that epoch, if it was measured.
     pub accuracy: Option<f64>,
     /// Filters of each layer that was asked for.
-    pub filters: Vec<FrameFilters>,
+    pub filters: Vec<LayerFilters>,
     /// Synthetic images of each layer that was asked for.
     pub neurons: Vec<FrameNeurons>,
-}
-
-/// The filters of a layer at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FrameFilters {
-    /// Name of the layer.
-    pub layer: String,
-    /// K×(C/G)×R×S.
-    #[serde(skip)]
-    pub weights: Tensor,
 }
 
 /// What neurons of a layer look for at one moment.
@@ -158,7 +147,7 @@ impl Filmstrip {
             Record::Epoch(record) if record.epoch == epoch => record.test.map(|test| test.accuracy),
             _ => None,
         });
-        let filters = self.filters.iter().map(|layer| Ok(FrameFilters { layer: layer.clone(), weights: weights(&model, layer)? }));
+        let filters = self.filters.iter().map(|layer| filters(&model, layer));
         let neurons = self.neurons.iter().map(|(layer, objectives)| {
             let mut maximiser =
                 Maximiser::new(&model).layer(layer).objectives(objectives.clone()).recipe(self.recipe.clone()).seed(self.seed);
@@ -172,18 +161,6 @@ impl Filmstrip {
         });
         Ok(Frame { epoch, accuracy, filters: filters.collect::<Result<_>>()?, neurons: neurons.collect::<Result<_>>()? })
     }
-}
-
-/// The filters of a convolution.
-fn weights(model: &Model, layer: &str) -> Result<Tensor> {
-    let network = model.network();
-    let node = network.node(network.find(layer)?).filter(|node| matches!(node.layer(), Layer::Conv2d(_)));
-    let weights = node.and_then(|node| model.parameters().get(&format!("{}.weight", node.name())));
-    weights.map(|weights| weights.tensor.clone()).ok_or_else(|| {
-        let convolutions = network.nodes().iter().filter(|node| matches!(node.layer(), Layer::Conv2d(_)));
-        let names: Vec<&str> = convolutions.map(|node| node.name()).collect();
-        Error::Argument(format!("'{layer}' is no convolution, it has no filters; those that are: {}", names.join(", ")))
-    })
 }
 
 /// At most `most` of the numbers 0 … `count` − 1, evenly spread, the first and the last among them.

@@ -8,6 +8,7 @@
 //! | `maps/N-IMAGE/LAYER.png` | the activation maps of a layer for an image |
 //! | `attribution/N-IMAGE/METHOD.png` | where the score of the image's first class comes from |
 //! | `synthetic/LAYER.png` | synthetic images, one for each neuron |
+//! | `synthetic/LAYER-negative.png`, `-diverse.png` | what makes them small; several for each, unlike each other |
 //! | `patches/LAYER.png` | a row for each neuron: the patches of the data that it answers to most |
 //!
 //! Files that an earlier look has written, by its list, are replaced; any other file in their place is an error before
@@ -24,6 +25,7 @@ use super::LayerPatches;
 use super::attribution::{Attribution, Plane};
 use super::contents::{Contents, ImageContents};
 use super::filters::square;
+use super::maximise::Synthetic;
 use super::picture::{ColourMap, Range, Raster, with_legend};
 use super::report::{Language, render};
 use crate::error::{Error, Result};
@@ -83,10 +85,12 @@ pub fn write(contents: &Contents<'_>, folder: &Path, title: &str, commands: &[St
             files.push((Path::new("attribution").join(&name).join(format!("{}.png", found.method)), picture.png()?));
         }
     }
-    for made in contents.synthetic.iter().filter(|made| !made.atlas.images.is_empty()) {
-        let tiles = made.atlas.images.iter().map(|image| Raster::image(&image.bytes(), image.size)).collect::<Result<Vec<_>>>()?;
-        let sheet = Raster::sheet(&tiles, square(tiles.len()), 1)?;
-        files.push((Path::new("synthetic").join(format!("{}.png", made.atlas.layer)), large(&sheet)?.png()?));
+    for made in &contents.synthetic {
+        for (images, name) in [(&made.atlas.images, ""), (&made.negative, "-negative"), (&made.diverse, "-diverse")] {
+            if let Some(sheet) = synthetic_of(images)? {
+                files.push((Path::new("synthetic").join(format!("{}{name}.png", made.atlas.layer)), large(&sheet)?.png()?));
+            }
+        }
     }
     for layer in &contents.patches {
         if let Some(sheet) = patches_of(layer)? {
@@ -128,6 +132,12 @@ fn attribution_of(attribution: &Attribution, size: [usize; 2]) -> Result<Raster>
         _ => Range::suited(plane.values()),
     };
     with_legend(&large(&Raster::plane(plane.values(), size, range, colours)?)?, range, colours)
+}
+
+/// Synthetic images side by side; `None` if there is none.
+fn synthetic_of(images: &[Synthetic]) -> Result<Option<Raster>> {
+    let tiles = images.iter().map(|image| Raster::image(&image.bytes(), image.size)).collect::<Result<Vec<_>>>()?;
+    if tiles.is_empty() { Ok(None) } else { Raster::sheet(&tiles, square(tiles.len()), 1).map(Some) }
 }
 
 /// The patches of a layer's first channels, a row for each; `None` if there is none.

@@ -40,7 +40,7 @@ mod viewer;
 pub use contents::{AttributionContents, Contents, ImageContents, NamedImage, Options, SyntheticContents};
 pub use effective::{EffectiveField, SHARE, effective_fields};
 pub use explain::{Choice, Explanation, Factor, Term, explain};
-pub use filmstrip::{Filmstrip, Frame, FrameFilters, FrameNeurons};
+pub use filmstrip::{Filmstrip, Frame, FrameNeurons};
 pub use filters::{DEAD_NORM, DOUBLE_COSINE, Filter, LayerFilters, Like, convolutions, filters};
 pub use inspector::Inspector;
 pub use maps::{LayerMaps, Map, Scale, maps, ranges};

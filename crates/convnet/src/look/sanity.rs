@@ -34,7 +34,15 @@ pub struct Randomisation {
     pub stages: Vec<Stage>,
 }
 
+/// The rank correlation from which on two maps look alike. Maps of smooth shapes reach a fifth by chance.
+pub const ALIKE: f64 = 0.3;
+
 impl Randomisation {
+    /// Whether the map is much the same, or much the opposite, when every layer is random.
+    pub fn stays_alike(&self) -> bool {
+        self.at_last().is_some_and(|correlation| correlation.abs() >= ALIKE)
+    }
+
     /// The correlation when every layer is random; `None` where the map has no order then.
     pub fn at_last(&self) -> Option<f64> {
         self.stages.last().and_then(|stage| stage.correlation)

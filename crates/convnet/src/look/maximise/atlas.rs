@@ -18,7 +18,7 @@ pub struct AtlasLayer {
     pub layer: String,
     /// Channels that the layer has; there may be images of fewer.
     pub channels: usize,
-    /// An image for each channel, from the first on.
+    /// An image for each channel, from the first on; of each as many as the recipe has copies.
     pub images: Vec<Synthetic>,
 }
 
@@ -30,12 +30,13 @@ pub struct Atlas<'a> {
     model: &'a Model,
     layers: Option<Vec<String>>,
     most: usize,
+    negative: bool,
 }
 
 impl<'a> Atlas<'a> {
     /// Of every channel of every layer.
     pub fn new(model: &'a Model) -> Self {
-        Self { maximiser: Maximiser::new(model), model, layers: None, most: usize::MAX }
+        Self { maximiser: Maximiser::new(model), model, layers: None, most: usize::MAX, negative: false }
     }
 
     /// Of these layers only.
@@ -46,6 +47,11 @@ impl<'a> Atlas<'a> {
     /// Of at most so many channels of each layer.
     pub fn most(self, channels: usize) -> Self {
         Self { most: channels, ..self }
+    }
+
+    /// Of what makes the channels small.
+    pub fn negative(self) -> Self {
+        Self { negative: true, ..self }
     }
 
     /// All settings of the ascent.
@@ -86,7 +92,9 @@ impl<'a> Atlas<'a> {
             let images = match made.get(&taken_at(network, *id)) {
                 Some(images) => images.iter().map(|image| Synthetic { layer: node.name().to_owned(), ..image.clone() }).collect(),
                 None => {
-                    let objectives = (0..channels.min(self.most)).map(Objective::neuron);
+                    let objective =
+                        |channel| if self.negative { Objective::neuron(channel).negative() } else { Objective::neuron(channel) };
+                    let objectives = (0..channels.min(self.most)).map(objective);
                     self.maximiser.clone().layer(node.name()).objectives(objectives).run()?
                 }
             };

@@ -35,7 +35,8 @@ pub(super) struct MethodView {
     pub picture: Option<Shown>,
     /// What is said in place of a picture.
     pub no_picture: Option<&'static str>,
-    pub warning: Option<&'static str>,
+    /// What is known of the method, and what was found on this image.
+    pub warnings: Vec<String>,
     pub randomisation: Option<RandomisationView>,
     pub figures: Vec<String>,
 }
@@ -103,6 +104,8 @@ fn method(contents: &Contents<'_>, image: &ImageContents, found: &AttributionCon
         figures.push(fill(t.deletion, &[&areas[0], &areas[1]]));
         figures.push(fill(t.insertion, &[&areas[2], &areas[3]]));
     }
+    let stays_alike = found.randomisation.as_ref().filter(|found| found.stays_alike());
+    let alike = stays_alike.and_then(Randomisation::at_last).map(|last| fill(t.stays_alike, &[&short(last)]));
     Ok(MethodView {
         name: texts.name,
         meaning: texts.meaning,
@@ -113,7 +116,7 @@ fn method(contents: &Contents<'_>, image: &ImageContents, found: &AttributionCon
         },
         picture,
         no_picture,
-        warning: texts.warning,
+        warnings: texts.warning.map(str::to_owned).into_iter().chain(alike).collect(),
         randomisation: found.randomisation.as_ref().map(|found| randomisation(found, texts.name, t)),
         figures,
     })

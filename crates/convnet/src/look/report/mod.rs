@@ -19,6 +19,7 @@ use crate::page::number::{GAP, count, figure, percent, sizes};
 
 mod attribution;
 mod fields;
+mod filmstrip;
 mod layers;
 mod neurons;
 mod shown;
@@ -29,6 +30,7 @@ mod texts;
 
 use attribution::Attributions;
 use fields::Fields;
+use filmstrip::FilmstripView;
 use layers::LayerView;
 use shown::Shown;
 use statistics::StatisticsView;
@@ -101,6 +103,7 @@ struct Page<'a> {
     fields: Option<Fields>,
     statistics: Option<StatisticsView<'a>>,
     layers: Vec<LayerView<'a>>,
+    filmstrip: Option<FilmstripView>,
     /// What the pictures of neurons are.
     neurons_about: Vec<String>,
     commands: &'a [String],
@@ -153,6 +156,7 @@ impl<'a> Page<'a> {
             fields: fields::view(contents, t)?,
             statistics: contents.statistics.as_ref().map(|found| statistics::view(found, &contents.layers, t)),
             layers,
+            filmstrip: filmstrip::view(contents, t)?,
             neurons_about: neurons_about(contents, t),
             commands,
         })
@@ -160,9 +164,12 @@ impl<'a> Page<'a> {
 }
 
 fn neurons_about(contents: &Contents<'_>, t: &Texts) -> Vec<String> {
-    let synthetic = (!contents.synthetic.is_empty()).then(|| t.synthetic_about.to_owned());
+    let made = |there: bool, text: &str| there.then(|| text.to_owned());
+    let synthetic = made(!contents.synthetic.is_empty(), t.synthetic_about);
+    let negative = made(contents.synthetic.iter().any(|layer| !layer.negative.is_empty()), t.negative_about);
+    let diverse = made(contents.synthetic.iter().any(|layer| !layer.diverse.is_empty()), t.diverse_about);
     let patches = contents.patches.first().map(|layer| fill(t.patches_about, &[&count(layer.images as u64)]));
-    synthetic.into_iter().chain(patches).collect()
+    [synthetic, negative, diverse, patches].into_iter().flatten().collect()
 }
 
 fn lead(contents: &Contents<'_>, t: &Texts) -> String {

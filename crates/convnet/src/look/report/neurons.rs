@@ -7,6 +7,7 @@ use super::{rough_percent, short};
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::look::filters::square;
+use crate::look::maximise::Synthetic;
 use crate::look::picture::{Range, Raster};
 use crate::look::{ChannelPatches, ChannelStatistics, Contents, LayerFilters, Patch, activated};
 use crate::network::NodeId;
@@ -19,6 +20,8 @@ pub(super) const MOST: usize = 64;
 const FILTER: usize = 60;
 /// How large a synthetic image is shown, and the longest side that it keeps.
 const SYNTHETIC: usize = 112;
+/// How large the image that makes a neuron small is shown.
+const OTHERS: usize = 56;
 /// How large the patches are shown, and the longest side that one keeps.
 const PATCHES: usize = 176;
 const PATCH: usize = 56;
@@ -47,6 +50,12 @@ pub(super) struct SyntheticView {
     /// Its value, and where that stands among the data's.
     pub value: String,
     pub standing: Option<String>,
+    /// More images for it, unlike each other.
+    pub diverse: Option<Shown>,
+    pub diverse_words: String,
+    /// The image that makes it small.
+    pub opposite: Option<Shown>,
+    pub opposite_words: String,
 }
 
 /// The patches that a neuron answers to most and least.
@@ -141,11 +150,36 @@ fn synthetic(contents: &Contents<'_>, layer: &str, number: usize, t: &Texts) -> 
     let standing = made.standing.get(number).map(|standing| {
         fill(t.standing, &[&rough_percent(standing.quantile), &count(standing.images as u64), &short(f64::from(standing.largest))])
     });
+    let negative = made.negative.get(number).map(|image| -> Result<_> {
+        let (size, bytes) = image.seen();
+        let alt = fill(t.opposite_alt, &[layer, &number.to_string()]);
+        // The objective is the neuron's number with the other sign.
+        Ok((Shown::image(&bytes, size, OTHERS, alt)?, fill(t.opposite, &[&short(-f64::from(image.value))])))
+    });
+    let (opposite, opposite_words) = negative.transpose()?.unzip();
+    let copies = made.diverse.len() / made.atlas.images.len().max(1);
+    let diverse = made.diverse.get(number * copies..(number + 1) * copies).filter(|copies| !copies.is_empty());
     Ok(Some(SyntheticView {
+        diverse: diverse.map(|copies| sheet(copies, layer, number, t)).transpose()?,
+        diverse_words: fill(t.diverse, &[&copies.to_string()]),
+        opposite,
+        opposite_words: opposite_words.unwrap_or_default(),
         picture: Shown::image(&bytes, size, SYNTHETIC, alt)?,
         value: fill(t.synthetic_value, &[&short(f64::from(image.value))]),
         standing,
     }))
+}
+
+/// The copies of one neuron side by side.
+fn sheet(copies: &[Synthetic], layer: &str, number: usize, t: &Texts) -> Result<Shown> {
+    let tiles = copies.iter().map(|image| image.seen()).map(|(size, bytes)| reduced(&bytes, size, PATCH));
+    let tiles: Vec<Raster> = tiles.collect::<Result<_>>()?;
+    let tile = tiles.first().map_or([1, 1], |tile| [tile.height(), tile.width()]);
+    let map = if copies.first().is_some_and(|image| image.size[0] == 3) { "image-colour" } else { "image" };
+    let columns = square(tiles.len());
+    let hover = Hover { map, columns, tile, ranges: text_of(&[Range { low: 0.0, high: 255.0 }]), words: String::new(), layer: None };
+    let alt = fill(t.diverse_alt, &[layer, &number.to_string(), &count(copies.len() as u64)]);
+    Ok(Shown { picture: Picture::new(&Raster::sheet(&tiles, columns, 1)?, SYNTHETIC)?, alt, hover, legend: None })
 }
 
 fn patches_view(contents: &Contents<'_>, found: &ChannelPatches, layer: &str, t: &Texts) -> Result<PatchesView> {

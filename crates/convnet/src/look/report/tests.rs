@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use convnet_kernels::Machine;
 
 use super::*;
-use crate::data::{Normalisation, Split};
+use crate::data::{Dataset, Normalisation, Split};
 use crate::look::attribution::Method;
 use crate::look::maximise::Recipe;
 use crate::look::{NamedImage, Options};
 use crate::model::Model;
 use crate::network::{Network, Parameters};
 use crate::page::reading::{attributes, elements};
+use crate::train::Trainer;
 
 const TEXT: &str = "conv 5 3x3 pad 1 -> bn -> relu -> conv 6 3x3 stride 2 -> relu -> global avgpool -> flatten -> fc 3";
 
@@ -193,4 +194,47 @@ fn what_was_searched_for_is_shown_beside_what_is_from_the_data() {
     assert_eq!(curves + silent, Method::ALL.len());
     assert_eq!(page.matches("Known to fail the randomisation test").count(), 2);
     assert_eq!(attributes(&page, "href").iter().filter(|link| *link == "#part/attribution").count(), 1);
+}
+
+#[test]
+fn a_map_that_stays_alike_without_what_was_learnt_is_called_out() {
+    let model = model(1, TEXT, &["cat", "dog", "cow"]);
+    let options = Options { images: vec![image(1, "a")], methods: vec![Method::Gradient], ..Options::new(Machine::detect().unwrap()) };
+    let mut contents = Contents::gather(&model, &options, |_| {}).unwrap();
+    let mut warned = |correlation: f64| {
+        contents.images[0].attributions[0].randomisation.as_mut().unwrap().stages.last_mut().unwrap().correlation = Some(correlation);
+        page(&contents, Language::En).contains("Fails the randomisation test here")
+    };
+    assert_eq!([0.1, -0.2, 0.31, -0.9].map(&mut warned), [false, false, true, true]);
+}
+
+#[test]
+fn a_card_shows_the_opposite_and_diverse_images_and_a_run_its_filmstrip() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::parse("input 1x12x10 -> conv 3 3x3 -> relu -> conv 4 3x3 -> relu -> flatten -> fc 3").unwrap();
+    let classes = ["cat", "dog", "cow"].map(str::to_owned).to_vec();
+    let data = Dataset::new(split(1), split(1), classes).unwrap();
+    let model = Trainer::new(&network).epochs(2).batch(2).look_every(1).folder(folder.path()).fit(&data).unwrap().model;
+    let options = Options {
+        recipe: Some(Recipe { steps: 2, ..Recipe::default() }),
+        neurons: 2,
+        negative: true,
+        copies: 3,
+        run: Some(folder.path().to_owned()),
+        ..Options::new(Machine::detect().unwrap())
+    };
+    let contents = Contents::gather(&model, &options, |_| {}).unwrap();
+    let layer = &contents.synthetic[1];
+    assert_eq!((layer.atlas.images.len(), layer.negative.len(), layer.diverse.len()), (2, 2, 6));
+    assert_eq!(contents.frames.iter().map(|frame| frame.epoch).collect::<Vec<_>>(), [0, 1, 2]);
+
+    let page = self::page(&contents, Language::En);
+    let alts = attributes(&page, "alt");
+    let with = |words: &str| alts.iter().filter(|alt| alt.contains(words)).count();
+    assert_eq!((with("makes neuron"), with("3 synthetic images for neuron")), (6, 6), "two neurons of each of three layers");
+    assert_eq!((with("The filters of conv1, epoch"), with("The filters of conv1, before")), (2, 1));
+    assert_eq!((with("A synthetic image for conv2/3, epoch 2"), with("A synthetic image for cow, before")), (1, 1));
+    let ids = attributes(&page, "id");
+    let links = attributes(&page, "href").into_iter().filter_map(|link| Some(link.strip_prefix('#')?.to_owned()));
+    assert!(links.into_iter().all(|link| ids.contains(&link)));
 }
