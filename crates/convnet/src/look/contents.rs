@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::attribution::{Attribution, Completeness, Evidence, Method, Settings, Subject, Target, scores};
 use super::deletion::{Deletion, DeletionSettings, deletion};
 use super::maximise::{Atlas, AtlasLayer, Colours, Objective, Recipe, Standing, Synthetic, name_of, standing};
+use super::mistakes::{Mistakes, mistakes};
 use super::picture::{ColourMap, Range};
 use super::sanity::{Randomisation, randomisation};
 use super::{
@@ -118,6 +119,8 @@ pub struct Contents<'a> {
     pub effective: Vec<EffectiveField>,
     /// The first convolution's filters, and synthetic images for a few neurons, over the epochs of the training.
     pub frames: Vec<Frame>,
+    /// What is taken for what, over the same images as the statistics.
+    pub mistakes: Option<Mistakes>,
 }
 
 /// The synthetic images of a layer.
@@ -199,12 +202,14 @@ impl<'a> Contents<'a> {
         for image in &options.images {
             images.push(seen(model, image, &layers, options, &mut progress)?);
         }
-        let mut statistics_found = None;
+        let (mut statistics_found, mut mistakes_found) = (None, None);
         let (mut patches, mut effective) = (Vec::new(), Vec::new());
         let with_neurons = with_neurons(model, &layers);
         if let Some(split) = split {
             progress("statistics");
             statistics_found = Some(statistics(model, split, options.samples, &options.machine)?);
+            progress("mistakes");
+            mistakes_found = Some(mistakes(model, split, options.samples, &options.machine)?);
             if options.patches > 0 && !with_neurons.is_empty() {
                 progress("patches of the data");
                 let (top, bottom) = (options.patches, options.patches.div_ceil(2));
@@ -224,7 +229,7 @@ impl<'a> Contents<'a> {
             Some(run) => frames(model, run, &layers, options, &mut progress)?,
             None => Vec::new(),
         };
-        Ok(Self { model, layers, filters, synthetic, patches, images, statistics: statistics_found, effective, frames })
+        Ok(Self { model, layers, filters, synthetic, patches, images, statistics: statistics_found, effective, frames, mistakes: mistakes_found })
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `effective` | how much each pixel of the image moves a neuron |
 //! | `maximise` | images made to excite neurons, channels, layers and classes |
 //! | `patches` | the places of a data set that channels answer to most and least |
+//! | `mistakes` | which class is taken for which, calibration, each class against the others |
 //! | `filmstrip` | filters and made images over the epochs of a training |
 //! | `viewer` | a model that is shown many images |
 //! | `picture` | arrays to pictures |
@@ -30,6 +31,7 @@ pub mod folder;
 mod inspector;
 mod maps;
 pub mod maximise;
+pub mod mistakes;
 mod patches;
 pub mod picture;
 pub mod report;

@@ -1,6 +1,8 @@
-//! How well a model does: accuracy, top-5, per class, and which class is taken for which.
+//! How well a model does: accuracy, top-5, per class, which class is taken for which, and whether its probabilities are true.
 
 use serde::{Deserialize, Serialize};
+
+use super::calibration::{Calibration, Confidences};
 
 /// Counts of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +49,8 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<usize>>,
     /// The mistakes that were made with the most certainty, worst first; at most 100.
     pub mistakes: Vec<Mistake>,
+    /// Whether it is right as often as it says.
+    pub calibration: Calibration,
 }
 
 /// Most mistakes that an [`Evaluation`] keeps.
@@ -61,11 +65,18 @@ pub struct Counter {
     top5: usize,
     confusion: Vec<Vec<usize>>,
     mistakes: Vec<Mistake>,
+    kept: usize,
+    confidences: Confidences,
 }
 
 impl Counter {
     /// Nothing counted yet.
     pub fn new(names: &[String]) -> Self {
+        Self::keeping(names, KEPT_MISTAKES)
+    }
+
+    /// As [`new`](Self::new), keeping this many mistakes.
+    pub fn keeping(names: &[String], mistakes: usize) -> Self {
         Self {
             names: names.to_vec(),
             images: 0,
@@ -73,6 +84,8 @@ impl Counter {
             top5: 0,
             confusion: vec![vec![0; names.len()]; names.len()],
             mistakes: Vec::new(),
+            kept: mistakes,
+            confidences: Confidences::default(),
         }
     }
 
@@ -86,12 +99,13 @@ impl Counter {
         self.images += 1;
         self.loss += loss;
         self.confusion[label][predicted] += 1;
+        self.confidences.count(label, predicted, probabilities);
         let better = probabilities.iter().filter(|probability| **probability > probabilities[label]).count();
         self.top5 += usize::from(better < 5);
         if predicted != label {
             let of = |class: usize| f64::from(probabilities[class]);
             self.mistakes.push(Mistake { sample, label, predicted, probability: of(predicted), label_probability: of(label) });
-            if self.mistakes.len() >= 2 * KEPT_MISTAKES {
+            if self.mistakes.len() / 2 > self.kept {
                 self.keep_worst();
             }
         }
@@ -99,7 +113,7 @@ impl Counter {
 
     fn keep_worst(&mut self) {
         self.mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.sample.cmp(&b.sample)));
-        self.mistakes.truncate(KEPT_MISTAKES);
+        self.mistakes.truncate(self.kept);
     }
 
     /// What was found.
@@ -120,6 +134,7 @@ impl Counter {
             classes: classes.collect(),
             confusion: self.confusion,
             mistakes: self.mistakes,
+            calibration: self.confidences.finish(),
         }
     }
 }

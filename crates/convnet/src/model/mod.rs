@@ -3,11 +3,13 @@
 //! It lives in one file, `model.safetensors`: the parameters as tensors under their names, and in the metadata the network
 //! text, the class names and the normalisation. Nothing in it is executed.
 
+mod calibration;
 mod evaluate;
 mod file;
 
 pub(crate) use file::{parameters_from, tensors_of};
 
+pub use calibration::{CALIBRATION_BINS, Calibration, CalibrationBin, interval};
 pub use evaluate::{ClassScore, Counter, Evaluation, KEPT_MISTAKES, Mistake, best};
 
 use std::path::{Path, PathBuf};
@@ -183,6 +185,30 @@ impl<'a> Predictor<'a> {
     pub fn evaluate(&mut self, split: &Split, loss: &Loss) -> Result<Evaluation> {
         self.classifier.evaluate(&self.model.parameters, split, loss)
     }
+
+    /// Shows the model these images of a split, by their numbers, and hands `take` each one's number, its class, the
+    /// probabilities of the classes, and its loss.
+    ///
+    /// # Errors
+    /// The images have another size, or labels that are no class.
+    pub fn classify(
+        &mut self,
+        split: &Split,
+        samples: &[usize],
+        loss: &Loss,
+        mut take: impl FnMut(usize, usize, &[f32], f64),
+    ) -> Result<()> {
+        self.classifier.check(split)?;
+        for samples in samples.chunks(self.classifier.batch()) {
+            let images: Vec<&[u8]> = samples.iter().map(|&sample| split.image(sample)).collect();
+            let labels: Vec<usize> = samples.iter().map(|&sample| split.labels()[sample]).collect();
+            let mut scores = self.classifier.scores(&self.model.parameters, &images)?.to_vec();
+            self.classifier.judge(&mut scores, &labels, loss, |place, probabilities, loss| {
+                take(samples[place], labels[place], probabilities, loss);
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A plan for inference with what belongs around it; the parameters are given with each call, so that they may change.
@@ -223,7 +249,8 @@ impl<'a> Classifier<'a> {
         Ok(&scores[..images.len() * self.classes.len()])
     }
 
-    pub fn evaluate(&mut self, parameters: &Parameters, split: &Split, loss: &Loss) -> Result<Evaluation> {
+    /// Whether these images and labels are what the network is for.
+    fn check(&self, split: &Split) -> Result<()> {
         let (classes, takes) = (self.classes.len(), self.plan.input_shape().chw());
         if split.size() != takes {
             return Err(Error::Argument(format!(
@@ -235,17 +262,33 @@ impl<'a> Classifier<'a> {
         if let Some(label) = split.labels().iter().find(|label| **label >= classes) {
             return Err(Error::Argument(format!("an image has class number {label}, but the model knows {classes} classes")));
         }
+        Ok(())
+    }
+
+    /// Turns the scores of some images, a row for each, into probabilities, and hands `take` each row with its number and loss.
+    fn judge(&self, scores: &mut [f32], labels: &[usize], loss: &Loss, mut take: impl FnMut(usize, &[f32], f64)) {
+        let classes = self.classes.len();
+        let mut losses = vec![0.0; labels.len()];
+        loss.per_sample(scores, classes, labels, &mut losses);
+        for (place, (scores, loss)) in scores.chunks_exact_mut(classes).zip(losses).enumerate() {
+            self.last.to_probabilities(scores);
+            take(place, scores, loss);
+        }
+    }
+
+    pub fn evaluate(&mut self, parameters: &Parameters, split: &Split, loss: &Loss) -> Result<Evaluation> {
+        self.check(split)?;
+        let classes = self.classes.len();
         let batches = Batches::evaluation(split, self.plan.batch(), self.normalisation)?;
         let mut counter = Counter::new(self.classes);
-        let (mut labels, mut losses) = (vec![0; self.plan.batch()], vec![0.0; self.plan.batch()]);
+        let mut labels = vec![0; self.plan.batch()];
         for number in 0..batches.count() {
             let count = batches.fill(number, &mut self.images, &mut labels)?;
             let mut scores = self.plan.forward(parameters, &self.images, 0)[..count * classes].to_vec();
-            loss.per_sample(&scores, classes, &labels[..count], &mut losses[..count]);
-            for (place, (sample, scores)) in batches.samples(number).zip(scores.chunks_exact_mut(classes)).enumerate() {
-                self.last.to_probabilities(scores);
-                counter.count(sample, labels[place], scores, losses[place]);
-            }
+            let samples: Vec<usize> = batches.samples(number).collect();
+            self.judge(&mut scores, &labels[..count], loss, |place, probabilities, loss| {
+                counter.count(samples[place], labels[place], probabilities, loss);
+            });
         }
         Ok(counter.finish())
     }

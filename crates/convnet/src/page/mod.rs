@@ -7,10 +7,12 @@
 //! | `colour_map` | numbers to colours |
 //! | `raster` | pixels: planes, images, filters, sheets of tiles, PNG |
 //! | `picture` | a raster in a page, as a `data:` address |
+//! | `confusion` | which class is taken for which, as a table of colours |
 //! | `svg` | linear scales and ticks at round numbers |
 
 pub(crate) mod colour;
 pub(crate) mod colour_map;
+pub(crate) mod confusion;
 pub mod number;
 pub(crate) mod picture;
 pub(crate) mod raster;

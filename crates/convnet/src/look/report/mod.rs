@@ -14,13 +14,14 @@ use super::contents::{Contents, ImageContents};
 use super::picture::ColourMap;
 use crate::error::{Error, Result};
 use crate::layer::Role;
-use crate::page::colour;
+use crate::page::colour::{self, Swatch};
 use crate::page::number::{GAP, count, figure, percent, sizes};
 
 mod attribution;
 mod fields;
 mod filmstrip;
 mod layers;
+mod mistakes;
 mod neurons;
 mod shown;
 mod statistics;
@@ -32,6 +33,7 @@ use attribution::Attributions;
 use fields::Fields;
 use filmstrip::FilmstripView;
 use layers::LayerView;
+use mistakes::MistakesView;
 use shown::Shown;
 use statistics::StatisticsView;
 use texts::{Texts, fill};
@@ -102,6 +104,9 @@ struct Page<'a> {
     attributions: Vec<Attributions<'a>>,
     fields: Option<Fields>,
     statistics: Option<StatisticsView<'a>>,
+    mistakes: Option<MistakesView<'a>>,
+    on_light: Vec<Swatch>,
+    on_dark: Vec<Swatch>,
     layers: Vec<LayerView<'a>>,
     filmstrip: Option<FilmstripView>,
     /// What the pictures of neurons are.
@@ -155,6 +160,9 @@ impl<'a> Page<'a> {
             attributions: attribution::views(contents, t)?,
             fields: fields::view(contents, t)?,
             statistics: contents.statistics.as_ref().map(|found| statistics::view(found, &contents.layers, t)),
+            mistakes: mistakes::view(contents, t)?,
+            on_light: colour::on_light(),
+            on_dark: colour::on_dark(),
             layers,
             filmstrip: filmstrip::view(contents, t)?,
             neurons_about: neurons_about(contents, t),

@@ -9,9 +9,10 @@ use askama::Template;
 use super::{EpochRecord, StepRecord};
 use crate::error::{Error, Result};
 use crate::layer::Role;
-use crate::model::{Evaluation, Mistake};
+use crate::model::{Evaluation, Mistake, interval};
 use crate::network::{Network, Parameters};
 use crate::page::colour::{self, Swatch};
+use crate::page::confusion::{Bar, Confusion};
 use crate::page::number::{GAP, count, duration, figure, percent, sizes};
 use crate::page::picture::{self, Picture};
 
@@ -23,7 +24,7 @@ mod filters;
 mod tests;
 
 use chart::LineChart;
-use classes::{Bar, ClassRow, Confusion};
+use classes::ClassRow;
 use curves::EpochRow;
 use filters::Filters;
 
@@ -207,7 +208,7 @@ impl<'a> Page<'a> {
             charts: curves::charts(report.steps, report.epochs),
             epochs_of: (epochs.len() < report.epochs.len()).then(|| count(report.epochs.len() as u64)),
             epochs,
-            confusion: report.evaluation.map(|evaluation| classes::confusion(evaluation, report.classes)),
+            confusion: report.evaluation.map(|evaluation| classes::matrix(evaluation, report.classes)),
             classes: report.evaluation.map(|evaluation| classes::class_rows(evaluation, report.classes)).unwrap_or_default(),
             mistakes,
             more_mistakes,
@@ -282,7 +283,7 @@ fn headlines(report: &Report<'_>) -> Vec<Headline> {
 
 fn accuracy(evaluation: &Evaluation) -> Vec<Headline> {
     let images = count(evaluation.images as u64);
-    let note = match classes::interval(evaluation.accuracy, evaluation.images) {
+    let note = match interval(evaluation.accuracy, evaluation.images) {
         Some([low, high]) => {
             let [low, high] = [low, high].map(|share| format!("{:.1}", 100.0 * share));
             format!("of {images} images; 95{GAP}% interval {low} to {high}{GAP}%")
