@@ -263,6 +263,7 @@ fn eval_predict_explain_and_check_use_a_run_folder() {
     assert_eq!(found["images"], 1000);
     assert!(found["accuracy"].as_f64().unwrap() > 0.5, "{found}");
     assert_eq!(found["confusion"].as_array().unwrap().len(), 10);
+    assert!((0.0..0.5).contains(&found["calibration"]["ece"].as_f64().unwrap()), "{}", found["calibration"]);
 
     let picture = folder.path().join("picture.png");
     png(&picture, 0);

@@ -38,6 +38,14 @@ pub fn table(evaluation: &Evaluation) -> String {
     if let Some(top5) = evaluation.top5 {
         text += &format!(", among the top 5 {:.2} %", 100.0 * top5);
     }
+    let calibration = &evaluation.calibration;
+    text += &format!(
+        "\nmean confidence {:.2} %, calibration error {:.2} % (largest gap {:.2} %), Brier score {:.4}",
+        100.0 * calibration.confidence,
+        100.0 * calibration.ece,
+        100.0 * calibration.mce,
+        calibration.brier
+    );
     let width = evaluation.classes.iter().map(|class| class.class.chars().count()).max().unwrap_or(0).max(5);
     text += &format!("\n\n{:width$}  images  precision   recall", "class");
     for class in &evaluation.classes {

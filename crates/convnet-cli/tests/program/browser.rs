@@ -56,6 +56,11 @@ addEventListener("load", () => setTimeout(() => {
   found.tip = tip.hidden ? null : tip.textContent;
   sheet.dispatchEvent(new PointerEvent("click", point));
   found.followed = decodeURIComponent(location.hash);
+  const cell = document.querySelector(".confusion a");
+  cell.click();
+  const pair = document.querySelector(".wrongs > :target");
+  found.pair = pair !== null && cell.hash.slice(1) === pair.id && pair.querySelectorAll("img").length > 0;
+  found.bars = [...document.querySelectorAll(".reliability .accuracy")].filter((bar) => bar.getBoundingClientRect().width > 1).length;
   found.landmarks = ["header", "nav", "main", "footer"].filter((name) => !document.querySelector(name));
   found.wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   found.requests = performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
@@ -114,9 +119,19 @@ fn the_page_works_in_a_browser() {
         );
         let (found, console) = driven(&browser, &folder.path().join(&out).join("look.html"), width);
         let sections: Vec<&str> = found["sections"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
-        for section in
-            ["part/images", "part/attribution", "part/fields", "part/statistics", "part/layers", "conv1", "bn1", "relu1", "maxpool1", "fc1"]
-        {
+        for section in [
+            "part/images",
+            "part/attribution",
+            "part/fields",
+            "part/statistics",
+            "part/mistakes",
+            "part/layers",
+            "conv1",
+            "bn1",
+            "relu1",
+            "maxpool1",
+            "fc1",
+        ] {
             assert!(sections.contains(&section), "{section}: {found}");
         }
         for (name, nothing) in [("broken_images", 0), ("without_text", 0), ("smooth", 0), ("wider", 0)] {
@@ -129,6 +144,8 @@ fn the_page_works_in_a_browser() {
         assert_eq!((found["neuron"].as_str(), found["target"].as_str()), (Some("#conv1/2"), Some("conv1/2")));
         assert_eq!(found["target_in_view"], true, "{found}");
         assert_eq!(found["followed"], "#conv1/0", "{found}");
+        assert_eq!(found["pair"], true, "a cell of the confusion matrix leads to its images: {found}");
+        assert!(found["bars"].as_u64().unwrap() > 3, "{found}");
         let tip = found["tip"].as_str().unwrap_or_else(|| panic!("no number under the pointer: {found}"));
         assert!(tip.contains(" 0, ") && tip.contains(": "), "{tip}");
         assert!(console.is_empty(), "{console}");

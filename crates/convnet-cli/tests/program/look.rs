@@ -37,6 +37,10 @@ fn look_writes_a_page_pictures_and_numbers() {
     assert_eq!(numbers["synthetic"][0]["images"].as_array().unwrap().len(), 6);
     assert!(numbers["synthetic"][0]["standing"][0]["quantile"].is_f64());
     assert_eq!(numbers["patches"][0]["channels"][0]["top"].as_array().unwrap().len(), 9);
+    let mistakes = &numbers["mistakes"];
+    assert!(mistakes["accuracy"].as_f64().unwrap() > 0.5 && mistakes["calibration"]["bins"].as_array().unwrap().len() == 15);
+    assert!(mistakes["pairs"][0]["worst"][0]["name"].as_str().unwrap().starts_with("test:"), "{}", mistakes["pairs"][0]);
+    assert!(mistakes["curves"][0]["auc"].as_f64().unwrap() > 0.8, "{}", mistakes["curves"][0]);
     let picture = image::open(folder.path().join("seen/filters/conv1.png")).unwrap();
     assert!(picture.width() >= 300, "small filters are enlarged");
     // What it wrote itself it may write again.

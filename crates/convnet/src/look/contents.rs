@@ -229,7 +229,18 @@ impl<'a> Contents<'a> {
             Some(run) => frames(model, run, &layers, options, &mut progress)?,
             None => Vec::new(),
         };
-        Ok(Self { model, layers, filters, synthetic, patches, images, statistics: statistics_found, effective, frames, mistakes: mistakes_found })
+        Ok(Self {
+            model,
+            layers,
+            filters,
+            synthetic,
+            patches,
+            images,
+            statistics: statistics_found,
+            effective,
+            frames,
+            mistakes: mistakes_found,
+        })
     }
 }
 

@@ -65,7 +65,7 @@ pub struct WrongImage {
     /// What was taken for what.
     #[serde(flatten)]
     pub mistake: Mistake,
-    /// Where the image is found again: its file, or its number.
+    /// Where the image is found again: its file, or `test:N` with its number.
     pub name: String,
     /// Its bytes, C×H×W.
     #[serde(skip)]
@@ -123,7 +123,8 @@ fn pairs(confusion: &[Vec<usize>], mistakes: &[Mistake], split: &Split) -> Vec<C
         let place = pairs.binary_search_by_key(&(mistake.label, mistake.predicted), |pair| (pair.label, pair.predicted));
         let Ok(place) = place else { continue };
         if pairs[place].worst.len() < PER_PAIR {
-            let (name, bytes) = (split.name(mistake.sample), split.image(mistake.sample).to_vec());
+            let name = split.path(mistake.sample).map_or(format!("test:{}", mistake.sample), |path| path.display().to_string());
+            let bytes = split.image(mistake.sample).to_vec();
             pairs[place].worst.push(WrongImage { mistake: mistake.clone(), name, bytes });
         }
     }

@@ -200,8 +200,8 @@ fn pair_view<'a>(contents: &'a Contents<'_>, pair: &ConfusedPair, t: &Texts) -> 
         Ok(WrongView {
             picture: Shown::image(&image.bytes, contents.model.image_size(), SHOWN, alt)?,
             name: image.name.clone(),
-            probability: percent(image.mistake.probability),
-            label_probability: percent(image.mistake.label_probability),
+            probability: rough_percent(image.mistake.probability),
+            label_probability: rough_percent(image.mistake.label_probability),
         })
     });
     Ok(PairView {
@@ -226,7 +226,7 @@ fn calibration_view(found: &Calibration, all: &Mistakes, t: &Texts) -> Calibrati
         let (low, high) = (place as f64 / bins as f64, (place + 1) as f64 / bins as f64);
         let (x, width) = (across.place(low) + 1.0, across.place(high) - across.place(low) - 2.0);
         let [less, more] = interval(accuracy, bin.images).unwrap_or([accuracy; 2]);
-        let range = fill(t.from_to, &[&rough_percent(low), &rough_percent(high)]);
+        let range = format!("{}–{}", rough_percent(low), rough_percent(high));
         let cells = [range, count(bin.images as u64), percent(confidence), percent(accuracy)];
         Some(BinView {
             title: fill(t.bin_title, &[&cells[0], &cells[1], &cells[2], &cells[3]]),

@@ -238,3 +238,39 @@ fn a_card_shows_the_opposite_and_diverse_images_and_a_run_its_filmstrip() {
     let links = attributes(&page, "href").into_iter().filter_map(|link| Some(link.strip_prefix('#')?.to_owned()));
     assert!(links.into_iter().all(|link| ids.contains(&link)));
 }
+
+#[test]
+fn every_mistake_is_counted_and_the_worst_are_shown() {
+    let page = whole(1, Language::En);
+    let model = model(1, TEXT, &["cat", "dog", "cow"]);
+    let found = gathered(&model, Vec::new(), Some(&split(1)), &[]).mistakes.unwrap();
+    let ids = attributes(&page, "id");
+    assert!(!found.pairs.is_empty(), "a network that was never trained is wrong somewhere");
+    let links = attributes(&page, "href");
+    for pair in &found.pairs {
+        let id = format!("part/mistakes/{}-{}", pair.label, pair.predicted);
+        assert!(ids.contains(&id) && links.contains(&format!("#{id}")), "{id}");
+    }
+    let wrong: usize = found.pairs.iter().map(|pair| pair.worst.len()).sum();
+    let alternatives = attributes(&page, "alt");
+    assert_eq!(alternatives.iter().filter(|text| text.starts_with("The image test:") && text.contains(" called ")).count(), wrong);
+    let labels = attributes(&page, "aria-label");
+    assert_eq!(labels.iter().filter(|text| text.starts_with("Curves of")).count(), 3);
+    assert_eq!(labels.iter().filter(|text| text.starts_with("Calibration curve")).count(), 1);
+    let numbers = serde_json::to_value(&found).unwrap();
+    assert_eq!(numbers["pairs"][0]["worst"][0]["sample"], found.pairs[0].worst[0].mistake.sample);
+    assert!(numbers["calibration"]["ece"].is_f64() && numbers.get("confusion").is_none());
+}
+
+#[test]
+fn the_mistakes_of_many_classes_fit_on_the_page() {
+    let names: Vec<String> = (0..200).map(|class| format!("class {class}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let model = model(1, &TEXT.replace("fc 3", "fc 200"), &names);
+    let pixels = (0..60 * 120).map(|pixel| (pixel * 53 % 256) as u8).collect();
+    let split = Split::new([1, 12, 10], pixels, (0..60).map(|image| image * 3).collect()).unwrap();
+    let options = Options { layers: vec!["conv2".into()], split: Some(&split), ..Options::new(Machine::detect().unwrap()) };
+    let page = page(&Contents::gather(&model, &options, |_| {}).unwrap(), Language::Ko);
+    assert!(page.contains("그 밖의 모든 것") && page.contains("클래스 200개 중"), "what is left out is said");
+    assert!(page.len() < 1 << 20, "{} bytes", page.len());
+}

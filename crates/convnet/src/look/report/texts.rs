@@ -197,7 +197,6 @@ texts! {
     confidence,
     confidence_axis,
     accuracy_axis,
-    from_to,
     bin_title,
     accuracy_key,
     over_key,
