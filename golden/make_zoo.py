@@ -104,6 +104,16 @@ def all_convolutional():
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+def squeezenet_same():
+    """SqueezeNet 1.1 as it was trained with TensorFlow's SAME padding on 227×227: padded in front, pools rounded down."""
+    model = models.squeezenet1_1()
+    model.features[0].padding = (1, 1)
+    for module in model.features:
+        if isinstance(module, nn.MaxPool2d):
+            module.ceil_mode = False
+    return model
+
+
 IMAGENET = (3, 224, 224)
 CIFAR = (3, 32, 32)
 
@@ -117,6 +127,7 @@ NETWORKS = {
 }
 NETWORKS |= {
     "googlenet": (lambda: models.googlenet(aux_logits=False, init_weights=False), IMAGENET, "torchvision, no aux"),
+    "squeezenet1_1_same": (squeezenet_same, (3, 227, 227), "torchvision, SAME padding"),
     "mobilenet_v1": (mobilenet_v1, IMAGENET, "built here"),
     "lenet5": (lenet5, (1, 32, 32), "built here"),
     "convnetjs_cifar": (convnetjs_cifar, CIFAR, "built here"),
@@ -140,6 +151,7 @@ PUBLISHED = {
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
     "squeezenet1_1": 1_235_496,
+    "squeezenet1_1_same": 1_235_496,
     "mobilenet_v1": 4_231_976,
     "mobilenet_v2": 3_504_872,
     "convnext_tiny": 28_589_128,

@@ -12,6 +12,8 @@ use serde_json::Value;
 mod browser;
 #[path = "program/look.rs"]
 mod look;
+#[path = "program/squeezenet.rs"]
+mod squeezenet;
 
 /// A small network that trains in a second.
 const NET: &str = "input 1x28x28 -> conv 6 5x5 stride 2 -> bn -> relu -> maxpool 2 -> flatten -> fc 10";

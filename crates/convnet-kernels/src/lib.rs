@@ -26,6 +26,7 @@ pub mod norm;
 mod once;
 pub mod peak;
 pub mod pool;
+pub mod product;
 pub mod real;
 pub mod reduce;
 pub mod scale;

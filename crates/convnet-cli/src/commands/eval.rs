@@ -31,6 +31,9 @@ pub fn run(arguments: &EvalArguments, machine_arguments: &MachineArguments, outp
     Ok(ExitCode::SUCCESS)
 }
 
+/// From how many classes on a table leaves out what is empty.
+const MANY: usize = 20;
+
 /// Accuracy, each class, and which class is taken for which.
 pub fn table(evaluation: &Evaluation) -> String {
     let percent = |share: Option<f64>| share.map_or("–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
@@ -46,12 +49,18 @@ pub fn table(evaluation: &Evaluation) -> String {
         100.0 * calibration.mce,
         calibration.brier
     );
-    let width = evaluation.classes.iter().map(|class| class.class.chars().count()).max().unwrap_or(0).max(5);
+    // Of many classes only those that the images are of, or were taken for.
+    let many = evaluation.classes.len() > MANY;
+    let listed: Vec<_> = evaluation.classes.iter().filter(|class| !many || class.images > 0 || class.precision.is_some()).collect();
+    let width = listed.iter().map(|class| class.class.chars().count()).max().unwrap_or(0).max(5);
     text += &format!("\n\n{:width$}  images  precision   recall", "class");
-    for class in &evaluation.classes {
+    for class in &listed {
         text += &format!("\n{:width$}  {:6}  {:>9}  {:>7}", class.class, class.images, percent(class.precision), percent(class.recall));
     }
-    if evaluation.classes.len() <= 20 {
+    if listed.len() < evaluation.classes.len() {
+        text += &format!("\n{} more classes: no image is of them, none was taken for one", evaluation.classes.len() - listed.len());
+    }
+    if !many {
         let cell = evaluation.confusion.iter().flatten().max().map_or(1, |count| count.to_string().len()).max(2) + 1;
         text += "\n\nconfusion (row: what it is, column: what it was called)\n";
         text += &" ".repeat(width);

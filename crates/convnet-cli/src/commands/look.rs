@@ -44,7 +44,7 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
         field_samples: FIELD_SAMPLES,
         scale: arguments.scale.into(),
         recipe: (arguments.steps > 0).then(|| Recipe { steps: arguments.steps, ..Recipe::default() }),
-        colours: data.as_ref().map(|data| Colours::of(if data.train.is_empty() { &data.test } else { &data.train })),
+        colours: Some(colours(&model, data.as_ref())),
         neurons: arguments.neurons.unwrap_or(if small { NEURONS } else { FEW_NEURONS }),
         negative: small,
         copies: arguments.diverse,
@@ -76,6 +76,12 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
 /// The run folder, if the training has kept snapshots in it.
 fn run_with_snapshots(model: &Path) -> Result<Option<PathBuf>> {
     Ok(if model.is_dir() && !snapshots(model)?.is_empty() { Some(model.to_owned()) } else { None })
+}
+
+/// The colours of the data: of the larger of its splits, which is the one to train on, unless there are only a few images.
+fn colours(model: &Model, data: Option<&Dataset>) -> Colours {
+    let split = data.map(|data| if data.train.is_empty() { &data.test } else { &data.train });
+    Colours::suited(model.image_size()[0], split)
 }
 
 /// Whether every neuron can be searched for in minutes.

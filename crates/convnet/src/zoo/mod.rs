@@ -34,7 +34,8 @@ macro_rules! networks {
 
 networks! {
     "default" "lenet5" "alexnet" "vgg11" "vgg13" "vgg16" "vgg19" "googlenet" "resnet18" "resnet34" "resnet50" "resnet101" "resnet152"
-    "resnet20_cifar" "resnet18_cifar" "squeezenet1_1" "mobilenet_v1" "mobilenet_v2" "convnext_tiny" "all_convolutional" "convnetjs_cifar"
+    "resnet20_cifar" "resnet18_cifar" "squeezenet1_1" "squeezenet1_1_same" "mobilenet_v1" "mobilenet_v2" "convnext_tiny" "all_convolutional"
+    "convnetjs_cifar"
 }
 
 /// The network that is trained when none is named.

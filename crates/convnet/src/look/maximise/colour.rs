@@ -20,11 +20,31 @@ impl Colours {
         Self { channels, mixture }
     }
 
+    /// Those of photographs, red, green and blue: of ImageNet's images, as "Feature visualization" gives them. What is light
+    /// and dark varies most, then red against blue, then green against both.
+    pub fn photographs() -> Self {
+        const MIXTURE: [[f64; 3]; 3] = [[0.26, 0.09, 0.02], [0.27, 0.0, -0.05], [0.27, -0.09, 0.03]];
+        let covariance = |index: usize| MIXTURE[index / 3].iter().zip(&MIXTURE[index % 3]).map(|(a, b)| a * b).sum();
+        Self::of_covariance(&(0..9).map(covariance).collect::<Vec<f64>>(), 3)
+    }
+
+    /// Those of these images if there are many; otherwise those of photographs for three channels, and independent ones for
+    /// any other number.
+    pub fn suited(channels: usize, split: Option<&Split>) -> Self {
+        match split.filter(|split| split.len() >= MANY) {
+            Some(split) => Self::of(split),
+            None if channels == 3 => Self::photographs(),
+            None => Self::independent(channels),
+        }
+    }
+
     /// Those of these images; independent where all pixels are alike.
     pub fn of(split: &Split) -> Self {
-        let channels = split.size()[0];
-        let covariance = covariance(split);
-        let (values, vectors) = eigen(&covariance, channels);
+        Self::of_covariance(&covariance(split), split.size()[0])
+    }
+
+    fn of_covariance(covariance: &[f64], channels: usize) -> Self {
+        let (values, vectors) = eigen(covariance, channels);
         let longest = values.iter().copied().fold(0.0, f64::max).sqrt();
         if longest == 0.0 {
             return Self::independent(channels);
@@ -43,6 +63,9 @@ impl Colours {
         &self.mixture
     }
 }
+
+/// Images from which on their own colours are trusted.
+const MANY: usize = 100;
 
 /// The covariance of the channels over all pixels, C×C, of values 0 … 255. The sums are of whole numbers and exact.
 fn covariance(split: &Split) -> Vec<f64> {
@@ -119,6 +142,21 @@ mod tests {
         // The columns are perpendicular, the first has length 1.
         let column = |a: usize, b: usize| (0..3).map(|c| m[c * 3 + a] * m[c * 3 + b]).sum::<f64>();
         assert!((column(0, 0) - 1.0).abs() < 1e-12 && column(0, 1).abs() < 1e-12 && column(1, 2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn few_images_are_taken_for_photographs() {
+        let photographs = Colours::photographs();
+        let m = photographs.mixture();
+        // The first principal colour is grey, the second red against blue, the third green against both.
+        assert!((0..3).all(|c| (m[c * 3].abs() - 0.577).abs() < 0.02), "{m:?}");
+        assert!(m[1] * m[7] < 0.0 && m[4].abs() < 0.01 && m[5] * m[2] < 0.0 && m[2] * m[8] > 0.0, "{m:?}");
+        let few = Split::new([3, 1, 2], vec![1, 2, 3, 4, 5, 6], vec![0]).unwrap();
+        assert_eq!(Colours::suited(3, Some(&few)), photographs);
+        assert_eq!(Colours::suited(3, None), photographs);
+        assert_eq!(Colours::suited(4, None), Colours::independent(4));
+        let clothes = Dataset::embedded().test;
+        assert_eq!(Colours::suited(1, Some(&clothes)), Colours::of(&clothes));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod ascent;
 mod atlas;
 mod colour;
 mod diversity;
+mod excerpt;
 mod measure;
 mod objective;
 mod paint;
@@ -63,6 +64,7 @@ use crate::plan::{Plan, Purpose};
 use crate::random::{self, Address};
 use crate::shape::Shape;
 use ascent::{Ascent, Sketch};
+use excerpt::Excerpt;
 use measure::Measure;
 use paint::Painter;
 
@@ -217,11 +219,14 @@ impl<'a> Maximiser<'a> {
         }
         let machine = self.machine.clone().map_or_else(|| Machine::detect().map_err(Error::Argument), Ok)?;
         let node = taken_at(network, id);
-        let mut ascent = self.ascent(node, &objectives, &machine)?;
+        let excerpt = self.excerpt(node, &objectives);
+        let moved = |objective: &Objective| excerpt.as_ref().map_or_else(|| objective.clone(), |excerpt| objective.moved_to(excerpt.at));
+        let climbing: Vec<Objective> = objectives.iter().map(moved).collect();
+        let mut ascent = self.ascent(node, &climbing, excerpt.as_ref(), &machine)?;
         let mut done = Vec::with_capacity(objectives.len() * self.recipe.copies);
         let together = (ascent.plan.batch() / self.recipe.copies).max(1);
-        for (chunk, objectives) in objectives.chunks(together).enumerate() {
-            let mut sketches: Vec<Sketch<f32>> = objectives
+        for (chunk, (objectives, climbing)) in objectives.chunks(together).zip(climbing.chunks(together)).enumerate() {
+            let mut sketches: Vec<Sketch<f32>> = climbing
                 .iter()
                 .enumerate()
                 .flat_map(|(index, objective)| (0..self.recipe.copies).map(move |copy| (index, objective, copy)))
@@ -230,7 +235,8 @@ impl<'a> Maximiser<'a> {
             ascent.climb(&mut sketches);
             let objectives = objectives.iter().flat_map(|objective| (0..self.recipe.copies).map(move |copy| (objective, copy)));
             for (sketch, (objective, copy)) in sketches.iter().zip(objectives) {
-                done.push(self.finished(&layer, node, objective, copy, sketch)?);
+                let image = excerpt.as_ref().map_or_else(|| sketch.image().to_vec(), |excerpt| self.placed(excerpt, sketch.image()));
+                done.push(self.finished(&layer, node, objective, copy, image, sketch.history())?);
             }
         }
         self.measure(node, &machine, &mut done)?;
@@ -262,9 +268,27 @@ impl<'a> Maximiser<'a> {
             .ok_or_else(|| Error::Argument(format!("there is no class '{name}'; the classes are {}", classes.join(", "))))
     }
 
-    fn ascent<'b>(&'b self, node: NodeId, objectives: &[Objective], machine: &Machine) -> Result<Ascent<'b, f32>> {
-        let network = self.model.network();
-        let size = self.model.image_size();
+    /// The excerpt that the objectives depend on, where they are all of the numbers at one place.
+    fn excerpt(&self, node: NodeId, objectives: &[Objective]) -> Option<Excerpt> {
+        let shape = self.model.network().shape(node);
+        let at = objectives.first()?.only_place(shape)?;
+        let together = self.start.is_none() && objectives.iter().all(|objective| objective.only_place(shape) == Some(at));
+        if together { Excerpt::of(self.model, node, at) } else { None }
+    }
+
+    fn ascent<'b>(
+        &'b self,
+        node: NodeId,
+        objectives: &[Objective],
+        excerpt: Option<&'b Excerpt>,
+        machine: &Machine,
+    ) -> Result<Ascent<'b, f32>> {
+        let side = pattern_side(self.model.network(), node, objectives);
+        let (network, parameters, node) = match excerpt {
+            Some(excerpt) => (&excerpt.network, &excerpt.parameters, excerpt.node),
+            None => (self.model.network(), self.model.parameters(), node),
+        };
+        let size = network.input_shape().chw();
         let colours = self.colours.clone().unwrap_or_else(|| Colours::independent(size[0]));
         if colours.channels() != size[0] {
             return Err(Error::Argument(format!(
@@ -277,15 +301,21 @@ impl<'a> Maximiser<'a> {
         let groups = (batch_for::<f32>(network, machine)? / self.recipe.copies).max(1);
         let rounds = objectives.len().div_ceil(groups).max(1);
         let batch = objectives.len().div_ceil(rounds).max(1) * self.recipe.copies;
-        let side = pattern_side(network, node, objectives);
         Ok(Ascent {
             machine: machine.clone(),
             plan: Plan::new(network, batch, Purpose::Inspect, machine)?,
-            parameters: self.model.parameters(),
+            parameters,
             node,
             shape: network.shape(node),
             compared: compared_at(network, node),
-            painter: Painter::new(self.recipe.parametrisation, size, self.model.normalisation(), &colours),
+            painter: Painter::new(
+                // A part of an image is drawn as the whole is.
+                self.recipe.parametrisation.decided(self.model.image_size()),
+                size,
+                self.model.normalisation(),
+                &colours,
+                machine.isa,
+            ),
             views: self.recipe.views.unwrap_or_else(|| Views::for_side(side)),
             variation: self.recipe.total_variation / (side.max(LEAST_SIDE) * side.max(LEAST_SIDE)) as f32,
             recipe: self.recipe.clone(),
@@ -293,7 +323,29 @@ impl<'a> Maximiser<'a> {
         })
     }
 
-    fn finished(&self, layer: &str, node: NodeId, objective: &Objective, copy: usize, sketch: &Sketch<f32>) -> Result<Synthetic> {
+    /// An image of the excerpt in its place, with the mean of the data around it.
+    fn placed(&self, excerpt: &Excerpt, image: &[f32]) -> Vec<f32> {
+        let [channels, h, w] = self.model.image_size();
+        let [_, rows, columns] = excerpt.network.input_shape().chw();
+        let [top, left] = excerpt.origin;
+        let mean = &self.model.normalisation().mean;
+        let mut whole: Vec<f32> = (0..channels * h * w).map(|index| mean[index / (h * w)].clamp(0.0, 1.0)).collect();
+        for (row, pixels) in image.chunks_exact(columns).enumerate() {
+            let first = ((row / rows) * h + top + row % rows) * w + left;
+            whole[first..first + columns].copy_from_slice(pixels);
+        }
+        whole
+    }
+
+    fn finished(
+        &self,
+        layer: &str,
+        node: NodeId,
+        objective: &Objective,
+        copy: usize,
+        image: Vec<f32>,
+        history: &[f32],
+    ) -> Result<Synthetic> {
         let network = self.model.network();
         let [_, h, w] = self.model.image_size();
         let (rows, columns) = match objective.only_place(network.shape(node)) {
@@ -306,9 +358,9 @@ impl<'a> Maximiser<'a> {
             objective: objective.clone(),
             copy,
             size: self.model.image_size(),
-            image: sketch.image().to_vec(),
+            image,
             value: 0.0,
-            history: sketch.history().to_vec(),
+            history: history.to_vec(),
             rows,
             columns,
         })

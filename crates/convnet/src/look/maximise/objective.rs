@@ -65,6 +65,15 @@ impl Objective {
         }
     }
 
+    /// The same of the number at another place; only what is about one number can be moved.
+    pub(super) fn moved_to(&self, at: [usize; 2]) -> Self {
+        match self {
+            Self::Neuron { channel, .. } => Self::Neuron { channel: *channel, at: Some(at) },
+            Self::Negative(other) => other.moved_to(at).negative(),
+            other => other.clone(),
+        }
+    }
+
     /// Whether a layer of this shape has what it is about.
     ///
     /// # Errors

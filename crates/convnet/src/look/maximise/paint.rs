@@ -8,7 +8,7 @@
 //! M is the mixture of [`Colours`], the waves are those of `spectrum`, mean and std are the model's normalisation.
 //! So every image is one that a camera could have taken: each number lies in 0 … 1.
 
-use convnet_kernels::Real;
+use convnet_kernels::{Isa, Real};
 use serde::Serialize;
 
 use super::colour::Colours;
@@ -57,6 +57,14 @@ impl PixelRules {
 }
 
 impl Parametrisation {
+    /// The same with nothing left open, for images of this size and for parts of them.
+    pub(super) fn decided(self, size: [usize; 3]) -> Self {
+        match self {
+            Self::Fourier { decay } => Self::Fourier { decay: Some(decay.unwrap_or_else(|| usual_decay(size) as f32)) },
+            pixels @ Self::Pixels(_) => pixels,
+        }
+    }
+
     /// What is wrong with the numbers, if anything.
     pub(crate) fn problem(&self) -> Option<String> {
         let share = |value: f32| (0.0..=1.0).contains(&value);
@@ -103,12 +111,12 @@ const START: f64 = 0.01;
 const EDGE: f64 = 0.02;
 
 impl<T: Real> Painter<T> {
-    pub fn new(parametrisation: Parametrisation, size: [usize; 3], normalisation: &Normalisation, colours: &Colours) -> Self {
+    pub fn new(parametrisation: Parametrisation, size: [usize; 3], normalisation: &Normalisation, colours: &Colours, isa: Isa) -> Self {
         let numbers = |values: &[f32]| values.iter().map(|value| T::from_f32(*value)).collect::<Vec<T>>();
         let (mean, std) = (numbers(&normalisation.mean), numbers(&normalisation.std));
         let way = match parametrisation {
             Parametrisation::Fourier { decay } => Way::Waves {
-                spectrum: Spectrum::new(size[1], size[2], decay.map_or_else(|| usual_decay(size), f64::from), GAIN),
+                spectrum: Spectrum::new(size[1], size[2], decay.map_or_else(|| usual_decay(size), f64::from), GAIN).on(isa),
                 mixture: colours.mixture().iter().map(|value| T::from_f64(*value)).collect(),
                 base: normalisation.mean.iter().map(|mean| T::from_f64(logit(f64::from(*mean)))).collect(),
             },
@@ -331,7 +339,7 @@ mod tests {
     fn painter(parametrisation: Parametrisation) -> Painter<f64> {
         let pixels = (0..60).map(|i| (i * 97 % 251) as u8).collect();
         let split = crate::data::Split::new(SIZE, pixels, vec![0]).unwrap();
-        Painter::new(parametrisation, SIZE, &Normalisation::of(&split), &Colours::of(&split))
+        Painter::new(parametrisation, SIZE, &Normalisation::of(&split), &Colours::of(&split), Isa::detect())
     }
 
     const WAYS: [Parametrisation; 2] = [Parametrisation::Fourier { decay: Some(1.0) }, Parametrisation::Pixels(PixelRules::NONE)];

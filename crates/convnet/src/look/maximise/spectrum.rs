@@ -16,7 +16,8 @@
 //! The products take H·W·(H + W) multiplications for each channel: 44 thousand for 28×28, 23 million for 227×227, less
 //! than the networks of these sizes take, so a fast transform would not pay for itself here.
 
-use convnet_kernels::Real;
+use convnet_kernels::product::matrix_product;
+use convnet_kernels::{Isa, Real};
 
 use crate::data::Split;
 
@@ -33,6 +34,7 @@ pub(crate) struct Spectrum<T> {
     columns_transposed: Vec<T>,
     /// S, [wave of the rows, wave of the columns].
     weights: Vec<T>,
+    isa: Isa,
 }
 
 impl<T: Real> Spectrum<T> {
@@ -45,7 +47,20 @@ impl<T: Real> Spectrum<T> {
             gain * libm::pow((fy * fy + fx * fx).sqrt().max(lowest), -decay)
         };
         let weights = (0..h).flat_map(|y| (0..w).map(move |x| (y, x))).map(|(y, x)| T::from_f64(weight(y, x))).collect();
-        Self { w, rows_transposed: transposed(&rows, h), columns_transposed: transposed(&columns, w), rows, columns, weights }
+        Self {
+            w,
+            rows_transposed: transposed(&rows, h),
+            columns_transposed: transposed(&columns, w),
+            rows,
+            columns,
+            weights,
+            isa: Isa::Portable,
+        }
+    }
+
+    /// The same, with other instructions.
+    pub fn on(self, isa: Isa) -> Self {
+        Self { isa, ..self }
     }
 
     /// Writes the H×W image of these amplitudes. `scratch` holds as many numbers, its contents are lost.
@@ -53,14 +68,14 @@ impl<T: Real> Spectrum<T> {
         for ((value, amplitude), weight) in image.iter_mut().zip(amplitudes).zip(&self.weights) {
             *value = *amplitude * *weight;
         }
-        product(&self.rows_transposed, image, scratch, self.w);
-        product(scratch, &self.columns, image, self.w);
+        matrix_product(self.isa, &self.rows_transposed, image, scratch, self.w);
+        matrix_product(self.isa, scratch, &self.columns, image, self.w);
     }
 
     /// Writes the gradient of the amplitudes for this gradient of the image, which is lost.
     pub fn gradient(&self, grad_image: &mut [T], grad_amplitudes: &mut [T]) {
-        product(&self.rows, grad_image, grad_amplitudes, self.w);
-        product(grad_amplitudes, &self.columns_transposed, grad_image, self.w);
+        matrix_product(self.isa, &self.rows, grad_image, grad_amplitudes, self.w);
+        matrix_product(self.isa, grad_amplitudes, &self.columns_transposed, grad_image, self.w);
         for ((gradient, value), weight) in grad_amplitudes.iter_mut().zip(&*grad_image).zip(&self.weights) {
             *gradient = *value * *weight;
         }
@@ -147,19 +162,6 @@ fn waves<T: Real>(n: usize) -> Vec<T> {
 
 fn transposed<T: Real>(matrix: &[T], n: usize) -> Vec<T> {
     (0..n * n).map(|index| matrix[index % n * n + index / n]).collect()
-}
-
-/// Writes the product of two matrices, the second and the result with rows of length `width`.
-fn product<T: Real>(left: &[T], right: &[T], result: &mut [T], width: usize) {
-    let inner = right.len() / width;
-    for (row, factors) in result.chunks_exact_mut(width).zip(left.chunks_exact(inner)) {
-        row.fill(T::ZERO);
-        for (factor, other) in factors.iter().zip(right.chunks_exact(width)) {
-            for (sum, value) in row.iter_mut().zip(other) {
-                *sum += *factor * *value;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
