@@ -105,6 +105,8 @@ pub struct Contents<'a> {
     pub model: &'a Model,
     /// Names of the layers that were looked at, in the network's order.
     pub layers: Vec<String>,
+    /// The most neurons of a layer that are shown one by one.
+    pub neurons: usize,
     /// The filters of their convolutions.
     pub filters: Vec<LayerFilters>,
     /// Synthetic images for the neurons of their convolutions and fully connected layers.
@@ -180,6 +182,9 @@ pub struct AttributionContents {
     pub deletion: Option<Deletion>,
 }
 
+/// The most neurons of a layer that are shown one by one, and how many all layers may have together for that.
+pub(super) const MOST_NEURONS: usize = 64;
+const MANY_NEURONS: usize = 600;
 /// Classes that are kept of a prediction.
 const TOP: usize = 5;
 /// The most frames of a filmstrip, and the most neurons of a layer in it.
@@ -205,6 +210,7 @@ impl<'a> Contents<'a> {
         let (mut statistics_found, mut mistakes_found) = (None, None);
         let (mut patches, mut effective) = (Vec::new(), Vec::new());
         let with_neurons = with_neurons(model, &layers);
+        let neurons = shown_neurons(model, &with_neurons, options.neurons);
         if let Some(split) = split {
             progress("statistics");
             statistics_found = Some(statistics(model, split, options.samples, &options.machine)?);
@@ -213,8 +219,8 @@ impl<'a> Contents<'a> {
             if options.patches > 0 && !with_neurons.is_empty() {
                 progress("patches of the data");
                 let (top, bottom) = (options.patches, options.patches.div_ceil(2));
-                let search = Patches::new(model).layers(with_neurons.clone()).top(top).bottom(bottom).machine(options.machine.clone());
-                patches = search.run(split)?;
+                let search = Patches::new(model).layers(with_neurons.clone()).top(top).bottom(bottom).most(neurons);
+                patches = search.machine(options.machine.clone()).run(split)?;
             }
             if options.field_samples > 0 {
                 progress("effective receptive fields");
@@ -232,6 +238,7 @@ impl<'a> Contents<'a> {
         Ok(Self {
             model,
             layers,
+            neurons,
             filters,
             synthetic,
             patches,
@@ -257,6 +264,12 @@ fn chosen(model: &Model, asked: &[String]) -> Result<Vec<String>> {
 fn with_neurons(model: &Model, layers: &[String]) -> Vec<String> {
     let nodes = model.network().nodes().iter().filter(|node| matches!(node.layer(), Layer::Conv2d(_) | Layer::Linear(_)));
     nodes.map(|node| node.name().to_owned()).filter(|name| layers.contains(name)).collect()
+}
+
+/// The most neurons of a layer that are shown one by one: of a network with many, only those that images are made for.
+fn shown_neurons(model: &Model, layers: &[String], searched: usize) -> usize {
+    let channels = |layer: &String| model.network().find(layer).map_or(0, |id| model.network().shape(id).c.min(MOST_NEURONS));
+    if layers.iter().map(channels).sum::<usize>() > MANY_NEURONS { searched.min(MOST_NEURONS) } else { MOST_NEURONS }
 }
 
 fn synthetic(

@@ -19,15 +19,16 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::LayerPatches;
-use super::attribution::{Attribution, Plane};
+use super::attribution::Attribution;
 use super::contents::{Contents, ImageContents};
 use super::filters::square;
 use super::maximise::Synthetic;
 use super::picture::{ColourMap, Range, Raster, with_legend};
 use super::report::{Language, render};
+use super::{LayerFilters, LayerPatches};
 use crate::error::{Error, Result};
 use crate::file::{read_whole, write_whole};
 
@@ -72,10 +73,11 @@ struct Earlier {
 /// A file of another origin stands in the place of one that would be written; the folder cannot be written to.
 pub fn write(contents: &Contents<'_>, folder: &Path, title: &str, commands: &[String], language: Language) -> Result<Vec<PathBuf>> {
     let mut files = vec![(PathBuf::from(REPORT), render(contents, title, commands, language)?.into_bytes())];
-    for filters in &contents.filters {
+    let sheet = |filters: &LayerFilters| {
         let picture = with_legend(&large(&filters.sheet(MOST)?)?, filters.range(), filters.colour_map())?;
-        files.push((Path::new("filters").join(format!("{}.png", filters.layer)), picture.png()?));
-    }
+        Ok((Path::new("filters").join(format!("{}.png", filters.layer)), picture.png()?))
+    };
+    files.extend(contents.filters.par_iter().map(sheet).collect::<Result<Vec<_>>>()?);
     for (number, image) in contents.images.iter().enumerate() {
         let name = folder_name(number, &image.name);
         files.extend(maps_of(image, &Path::new("maps").join(&name))?);
@@ -115,28 +117,26 @@ pub fn write(contents: &Contents<'_>, folder: &Path, title: &str, commands: &[St
 
 /// The maps of an image, a picture for each layer; those with a scale for each map carry that of the first.
 fn maps_of(image: &ImageContents, folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let picture = |(maps, scales): (&super::LayerMaps, &Vec<_>)| {
+    let picture = |(maps, scales): (&super::LayerMaps, &Vec<(Range, ColourMap)>)| {
         let sheet = large(&maps.sheet(scales, MOST)?)?;
         let same = scales.iter().all(|scale| *scale == scales[0]);
         let picture = if same { with_legend(&sheet, scales[0].0, scales[0].1)? } else { sheet };
         Ok((folder.join(format!("{}.png", maps.layer)), picture.png()?))
     };
-    image.maps.iter().zip(&image.scales).map(picture).collect()
+    image.maps.par_iter().zip(&image.scales).map(picture).collect()
 }
 
 /// The map of a method with its legend.
 fn attribution_of(attribution: &Attribution, size: [usize; 2]) -> Result<Raster> {
     let plane = attribution.over_image(size);
-    let (range, colours) = match attribution.method.plane() {
-        Plane::Sum => (Range::symmetric(plane.values()), ColourMap::Diverging),
-        _ => Range::suited(plane.values()),
-    };
+    let (range, colours) = attribution.method.plane().scale(plane.values());
     with_legend(&large(&Raster::plane(plane.values(), size, range, colours)?)?, range, colours)
 }
 
 /// Synthetic images side by side; `None` if there is none.
 fn synthetic_of(images: &[Synthetic]) -> Result<Option<Raster>> {
-    let tiles = images.iter().map(|image| Raster::image(&image.bytes(), image.size)).collect::<Result<Vec<_>>>()?;
+    let seen = images.iter().map(Synthetic::seen).filter(|(_, bytes)| !bytes.is_empty());
+    let tiles = seen.map(|(size, bytes)| Raster::image(&bytes, size)).collect::<Result<Vec<_>>>()?;
     if tiles.is_empty() { Ok(None) } else { Raster::sheet(&tiles, square(tiles.len()), 1).map(Some) }
 }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use convnet_kernels::Machine;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::maximise::{Values, check_data, name_of, taken_at};
 use super::picture::part;
@@ -52,13 +52,21 @@ pub struct ChannelPatches {
     pub top: Vec<Patch>,
     /// The patches with the smallest values, smallest first.
     pub bottom: Vec<Patch>,
-    /// Share of each class among the images of `top`.
+    /// Share of each class among the images of `top`; as JSON only the classes with a share.
+    #[serde(serialize_with = "but_zeros")]
     pub label_shares: Vec<f64>,
-    /// For each class, the mean over its images of the channel's largest number; 0 for a class without images.
+    /// For each class, the mean over its images of the channel's largest number; 0 for a class without images, which is left
+    /// out as JSON.
+    #[serde(serialize_with = "but_zeros")]
     pub class_means: Vec<f64>,
     /// Share of the images in which the channel is above 0 somewhere: what a ReLU behind it lets through. 0 is a channel that
     /// is dead behind a ReLU.
     pub positive_images: f64,
+}
+
+/// Of a thousand classes most have nothing to tell of a channel: an object of the numbers that are not 0, by their places.
+fn but_zeros<S: Serializer>(numbers: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(numbers.iter().enumerate().filter(|(_, number)| **number != 0.0))
 }
 
 /// The patches of one layer.
@@ -70,7 +78,7 @@ pub struct LayerPatches {
     pub taken_at: String,
     /// Images that were shown.
     pub images: usize,
-    /// Each channel in order.
+    /// Each channel in order, from the first on.
     pub channels: Vec<ChannelPatches>,
 }
 
@@ -91,6 +99,7 @@ pub struct Patches<'a> {
     layers: Vec<String>,
     top: usize,
     bottom: usize,
+    most: usize,
     machine: Option<Machine>,
 }
 
@@ -100,7 +109,7 @@ const MOST: usize = 10_000;
 impl<'a> Patches<'a> {
     /// Nine at the top and three at the bottom, of the scores of the classes until layers are named.
     pub fn new(model: &'a Model) -> Self {
-        Self { model, layers: Vec::new(), top: 9, bottom: 3, machine: None }
+        Self { model, layers: Vec::new(), top: 9, bottom: 3, most: usize::MAX, machine: None }
     }
 
     /// Of these layers, in one pass over the data.
@@ -116,6 +125,12 @@ impl<'a> Patches<'a> {
     /// So many with the smallest values.
     pub fn bottom(self, count: usize) -> Self {
         Self { bottom: count, ..self }
+    }
+
+    /// Of at most so many channels of each layer, from the first on. A patch of a large field is most of an image: those of all
+    /// channels of a network for large images take gigabytes.
+    pub fn most(self, channels: usize) -> Self {
+        Self { most: channels, ..self }
     }
 
     /// The instructions and threads to use; by default the best and all.
@@ -144,7 +159,7 @@ impl<'a> Patches<'a> {
         };
         let mut layers: Vec<Layer> = asked.into_iter().map(|id| Layer::new(network, id, [self.top, self.bottom], classes)).collect();
         self.show(data, &machine, &mut layers)?;
-        layers.into_iter().map(|layer| layer.finish(network, data)).collect()
+        layers.into_iter().map(|layer| layer.finish(network, data, self.most)).collect()
     }
 
     fn show(&self, data: &Split, machine: &Machine, layers: &mut [Layer]) -> Result<()> {
@@ -243,10 +258,10 @@ impl Layer {
         }
     }
 
-    fn finish(self, network: &Network, data: &Split) -> Result<LayerPatches> {
+    fn finish(self, network: &Network, data: &Split, most: usize) -> Result<LayerPatches> {
         let mut regions: HashMap<usize, Region> = HashMap::new();
         let mut channels = Vec::with_capacity(self.channels.len());
-        for (number, channel) in self.channels.iter().enumerate() {
+        for (number, channel) in self.channels.iter().enumerate().take(most) {
             let mut patches =
                 |kept: &[Kept]| kept.iter().map(|kept| self.patch(network, data, kept, &mut regions)).collect::<Result<Vec<_>>>();
             let (top, bottom) = (patches(&channel.top)?, patches(&channel.bottom)?);
@@ -391,6 +406,8 @@ mod tests {
         let (model, data) = (model(TEXT, 5), data(50));
         let run = |threads| Patches::new(&model).layers(["conv2"]).machine(Machine::new(Isa::detect(), threads)).run(&data).unwrap();
         assert_eq!(run(1), run(3));
+        let few = Patches::new(&model).layers(["conv2"]).most(2).run(&data).unwrap();
+        assert_eq!(few[0].channels, run(2)[0].channels[..2]);
     }
 
     #[test]

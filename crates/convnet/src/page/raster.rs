@@ -10,6 +10,9 @@ use crate::shape::sizes_text;
 /// The most pixels that a picture may have.
 const MOST_PIXELS: usize = 1 << 27;
 
+/// Bytes from which on the best compression would take too long for what it saves.
+const LARGE: usize = 1 << 20;
+
 /// Pixels of red, green, blue and opacity, row by row.
 ///
 /// ```
@@ -170,11 +173,12 @@ impl Raster {
         };
         let bytes: Vec<u8> = self.bytes.chunks_exact(4).flat_map(|pixel| kept.iter().map(|&part| pixel[part])).collect();
         let side = |side: usize| u32::try_from(side).map_err(|_| Error::Argument(format!("a picture {side} pixels long is too large")));
+        let effort = if bytes.len() > LARGE { CompressionType::Default } else { CompressionType::Best };
         // Few colours in sharp squares: a filter that predicts a pixel from its neighbours makes such files larger.
         let mut smallest: Option<Vec<u8>> = None;
         for filter in [FilterType::NoFilter, FilterType::Adaptive] {
             let mut png = Vec::new();
-            PngEncoder::new_with_quality(&mut png, CompressionType::Best, filter)
+            PngEncoder::new_with_quality(&mut png, effort, filter)
                 .write_image(&bytes, side(self.width)?, side(self.height)?, colour)
                 .map_err(|error| Error::Argument(format!("a picture as PNG: {error}")))?;
             smallest = Some(smallest.filter(|smallest| smallest.len() <= png.len()).unwrap_or(png));

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::look::picture::{ColourMap, Range};
 
 /// A way to say which pixels a score comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -51,6 +52,27 @@ pub enum Plane {
     Sum,
     /// The one channel that there is, where it is positive, else 0.
     Positive,
+}
+
+/// Pixels from which on a map has a few that outshine all others, and the share of the pixels that the colours tell apart there.
+const MANY: usize = 64 * 64;
+const TOLD_APART: f64 = 0.995;
+
+impl Plane {
+    /// The scale of a map's numbers. Of a large map the largest numbers share the last colour, so that the others are seen.
+    pub fn scale(self, numbers: &[f32]) -> (Range, ColourMap) {
+        let mut sizes: Vec<f32> = numbers.iter().map(|number| number.abs()).filter(|size| size.is_finite() && *size > 0.0).collect();
+        let (whole, map) = match self {
+            Self::Sum => (Range::symmetric(numbers), ColourMap::Diverging),
+            Self::LargestMagnitude | Self::Positive => Range::suited(numbers),
+        };
+        if numbers.len() < MANY || sizes.is_empty() {
+            return (whole, map);
+        }
+        let place = ((sizes.len() as f64 * TOLD_APART) as usize).min(sizes.len() - 1);
+        let (_, &mut end, _) = sizes.select_nth_unstable_by(place, f32::total_cmp);
+        (Range { low: whole.low.max(-end), high: whole.high.min(end) }, map)
+    }
 }
 
 impl Method {
@@ -165,6 +187,17 @@ mod tests {
         }
         let error = "gradcam".parse::<Method>().unwrap_err().to_string();
         assert!(error.contains("'gradcam'") && error.contains("grad-cam, grad-cam++"), "{error}");
+    }
+
+    #[test]
+    fn in_a_large_map_few_numbers_do_not_hide_the_others() {
+        let mut map: Vec<f32> = (0..10_000).map(|place| (place % 100) as f32 / 100.0 - 0.5).collect();
+        (0..20).for_each(|place| map[place * 500] = 1000.0);
+        assert_eq!(Plane::Sum.scale(&map), (Range { low: -0.5, high: 0.5 }, ColourMap::Diverging));
+        let sizes: Vec<f32> = map.iter().map(|number| number.abs()).collect();
+        assert_eq!(Plane::LargestMagnitude.scale(&sizes), (Range { low: 0.0, high: 0.5 }, ColourMap::Sequential));
+        assert_eq!(Plane::Sum.scale(&map[..100]), (Range { low: -1000.0, high: 1000.0 }, ColourMap::Diverging));
+        assert_eq!(Plane::Positive.scale(&vec![0.0; 5000]), Range::suited(&[0.0]));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Attribution: for each image the maps of every method, each beside the tests of whether it is to be believed.
 
+use super::layers::means;
 use super::short;
 use super::shown::Shown;
 use super::texts::{MethodTexts, Texts, fill};
 use crate::error::Result;
 use crate::look::attribution::{Evidence, Method, Plane};
-use crate::look::picture::{ColourMap, Range};
 use crate::look::sanity::Randomisation;
 use crate::look::{AttributionContents, Contents, ImageContents};
 use crate::page::svg::{Scale, points};
@@ -83,13 +83,10 @@ fn method(contents: &Contents<'_>, image: &ImageContents, found: &AttributionCon
         Some(_) => None,
         None => {
             let factor = h.max(w).div_ceil(LONGEST).max(1);
-            let plane = map.over_image([h.div_ceil(factor), w.div_ceil(factor)]);
-            let scale = match map.method.plane() {
-                Plane::Sum => (Range::symmetric(plane.values()), ColourMap::Diverging),
-                _ => Range::suited(plane.values()),
-            };
+            let plane = means(map.over_image([h, w]).values(), [h, w], factor);
+            let scale = map.method.plane().scale(&plane);
             let alt = fill(t.attribution_alt, &[texts.name, &image.name]);
-            Some(Shown::plane(plane.values(), [plane.sizes()[0], plane.sizes()[1]], scale, SHOWN, alt)?)
+            Some(Shown::plane(&plane, [h.div_ceil(factor), w.div_ceil(factor)], scale, SHOWN, alt)?)
         }
     };
     let mut figures = Vec::new();

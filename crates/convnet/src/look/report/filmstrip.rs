@@ -1,6 +1,6 @@
 //! The filmstrip: filters and synthetic images over the epochs of the training, a column for each moment.
 
-use super::neurons::MOST;
+use super::neurons::{self, MOST};
 use super::rough_percent;
 use super::shown::{Hover, Legend, Shown, text_of};
 use super::texts::{Texts, fill};
@@ -60,7 +60,8 @@ pub(super) fn view(contents: &Contents<'_>, t: &'static Texts) -> Result<Option<
                 if bytes.is_empty() { Ok(None) } else { Shown::image(&bytes, size, IMAGE, alt).map(Some) }
             };
             let pictures = frames.iter().zip(&moments).map(picture).collect::<Result<_>>()?;
-            let on_page = contents.layers.contains(&layer.layer) && channel < MOST;
+            let cards = contents.model.network().find(&layer.layer).map_or(0, |id| neurons::cards(contents, id));
+            let on_page = contents.layers.contains(&layer.layer) && channel < cards;
             rows.push(Row { link: on_page.then(|| format!("{}/{channel}", layer.layer)), name, estimated: true, pictures });
         }
     }

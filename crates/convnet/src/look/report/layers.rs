@@ -158,7 +158,7 @@ fn maps_view<'a>(maps: &LayerMaps, scales: &[(Range, ColourMap)], image: &'a str
 }
 
 /// Means of squares of `factor` × `factor` numbers of a plane H×W, as far as they lie inside.
-fn means(plane: &[f32], [h, w]: [usize; 2], factor: usize) -> Vec<f32> {
+pub(super) fn means(plane: &[f32], [h, w]: [usize; 2], factor: usize) -> Vec<f32> {
     if factor <= 1 {
         return plane.to_vec();
     }

@@ -3,9 +3,10 @@
 
 use super::shown::{Hover, Shown, text_of};
 use super::texts::{Texts, fill};
-use super::{rough_percent, short};
+use super::{LONGEST, rough_percent, short};
 use crate::error::Result;
 use crate::layer::Layer;
+use crate::look::contents::MOST_NEURONS;
 use crate::look::filters::square;
 use crate::look::maximise::Synthetic;
 use crate::look::picture::{Range, Raster};
@@ -15,7 +16,7 @@ use crate::page::number::count;
 use crate::page::picture::{Picture, reduced};
 
 /// The most neurons of a layer, and the most channels of a filter, that are shown.
-pub(super) const MOST: usize = 64;
+pub(super) const MOST: usize = MOST_NEURONS;
 /// How large the filter of a neuron is shown.
 const FILTER: usize = 60;
 /// How large a synthetic image is shown, and the longest side that it keeps.
@@ -25,6 +26,9 @@ const OTHERS: usize = 56;
 /// How large the patches are shown, and the longest side that one keeps.
 const PATCHES: usize = 176;
 const PATCH: usize = 56;
+/// Pixels that the synthetic images of all cards, and their patches, have together; a side has at least so many.
+const PIXELS: usize = 3_300_000;
+const LEAST: usize = 28;
 /// Patches at the top and at the bottom, in rows of three.
 const TOP: usize = 6;
 const BOTTOM: usize = 3;
@@ -108,7 +112,20 @@ pub(super) fn views(
             figures,
         })
     };
-    (0..network.shape(id).c.min(MOST)).map(neuron).collect()
+    (0..cards(contents, id)).map(neuron).collect()
+}
+
+/// How many neurons of a layer have a card.
+pub(super) fn cards(contents: &Contents<'_>, id: NodeId) -> usize {
+    contents.model.network().shape(id).c.min(contents.neurons)
+}
+
+/// The longest side of `images` images on every card, so that a page of many cards stays small.
+fn longest(contents: &Contents<'_>, images: usize) -> usize {
+    let layers = contents.layers.iter().filter_map(|layer| contents.model.network().find(layer).ok());
+    let of = |id| contents.model.network().node(id).is_some_and(|node| matches!(node.layer(), Layer::Conv2d(_) | Layer::Linear(_)));
+    let cards: usize = layers.filter(|id| of(*id)).map(|id| cards(contents, id)).sum();
+    (PIXELS / (cards * images).max(1)).isqrt().max(LEAST)
 }
 
 /// How a neuron works over the data set, in words.
@@ -164,7 +181,7 @@ fn synthetic(contents: &Contents<'_>, layer: &str, number: usize, t: &Texts) -> 
         diverse_words: fill(t.diverse, &[&copies.to_string()]),
         opposite,
         opposite_words: opposite_words.unwrap_or_default(),
-        picture: Shown::image(&bytes, size, SYNTHETIC, alt)?,
+        picture: Shown::image_within(&bytes, size, longest(contents, 1).min(LONGEST), SYNTHETIC, alt)?,
         value: fill(t.synthetic_value, &[&short(f64::from(image.value))]),
         standing,
     }))
@@ -184,8 +201,9 @@ fn sheet(copies: &[Synthetic], layer: &str, number: usize, t: &Texts) -> Result<
 
 fn patches_view(contents: &Contents<'_>, found: &ChannelPatches, layer: &str, t: &Texts) -> Result<PatchesView> {
     let number = found.channel.to_string();
+    let longest = longest(contents, TOP + BOTTOM).min(PATCH);
     let sheet = |patches: &[Patch], text: &str| -> Result<Option<Shown>> {
-        let tiles = patches.iter().filter(|patch| !patch.pixels.is_empty()).map(|patch| reduced(&patch.pixels, patch.size, PATCH));
+        let tiles = patches.iter().filter(|patch| !patch.pixels.is_empty()).map(|patch| reduced(&patch.pixels, patch.size, longest));
         let tiles: Vec<Raster> = tiles.collect::<Result<_>>()?;
         let Some(first) = tiles.first() else { return Ok(None) };
         let map = if contents.model.image_size()[0] == 3 { "image-colour" } else { "image" };

@@ -63,7 +63,12 @@ pub(super) fn text_of(ranges: &[Range]) -> String {
 impl Shown {
     /// An image of bytes C×H×W; the numbers under the pointer are bytes.
     pub fn image(bytes: &[u8], size: [usize; 3], shown: usize, alt: String) -> Result<Self> {
-        let raster = reduced(bytes, size, LONGEST)?;
+        Self::image_within(bytes, size, LONGEST, shown, alt)
+    }
+
+    /// The same with its longest side reduced to at most `longest`.
+    pub fn image_within(bytes: &[u8], size: [usize; 3], longest: usize, shown: usize, alt: String) -> Result<Self> {
+        let raster = reduced(bytes, size, longest)?;
         let tile = [raster.height(), raster.width()];
         let map = if size[0] == 3 { "image-colour" } else { "image" };
         let hover = Hover::plane(tile, Range { low: 0.0, high: 255.0 }, map);

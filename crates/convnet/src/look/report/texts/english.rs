@@ -83,7 +83,7 @@ pub(in crate::look::report) const ENGLISH: Texts = Texts {
     row: "row",
     column: "column",
     attribution: "Where the score comes from",
-    attribution_about: "What each method says about which pixels the score of the first class comes from. A map is a claim: beside each stands the randomisation test, in which the layers are drawn anew from the top down. A map that shows what was learnt becomes another one, so its curve falls.",
+    attribution_about: "What each method says about which pixels the score of the first class comes from. A map is a claim: beside each stands the randomisation test, in which the layers are drawn anew from the top down. A map that shows what was learnt becomes another one, so its curve falls. In maps of more than 64×64 numbers the largest 0.5 % share the last colour.",
     attribution_of: "The score of “{0}”",
     attribution_alt: "The map of {0} for {1}",
     attribution_layer: "maps of {0}, stretched over the image",
