@@ -239,7 +239,7 @@ fn every_network_of_the_zoo_has_a_page_no_wider_than_a_terminal_and_fits_its_ima
         // SqueezeNet 1.1 leaves out the last row and column of its images by design, and with its pools rounded down those of two maps.
         let expected = match *name {
             "squeezenet1_1" => 1,
-            "squeezenet1_1_same" => 2,
+            "squeezenet1_1_same" => 3,
             _ => 0,
         };
         assert_eq!(summary.warnings.len(), expected, "{name}: {:?}", summary.warnings);
