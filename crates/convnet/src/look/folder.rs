@@ -31,11 +31,14 @@ use super::report::{Language, render};
 use super::{LayerFilters, LayerPatches};
 use crate::error::{Error, Result};
 use crate::file::{read_whole, write_whole};
+use crate::page::picture::reduced;
 
 /// The name of the report in its folder.
 pub const REPORT: &str = "look.html";
 /// The name of the numbers in their folder.
 pub const NUMBERS: &str = "look.json";
+/// The longest side of a patch, a larger one being reduced.
+const PATCH: usize = 112;
 /// Stands in the numbers for who wrote them.
 const PROGRAM: &str = "convnet look";
 /// The largest list of files that is read.
@@ -148,7 +151,7 @@ fn patches_of(layer: &LayerPatches) -> Result<Option<Raster>> {
         for place in 0..columns {
             let patch = channel.top.get(place).filter(|patch| !patch.pixels.is_empty());
             tiles.push(match patch {
-                Some(patch) => Raster::image(&patch.pixels, patch.size)?,
+                Some(patch) => reduced(&patch.pixels, patch.size, PATCH)?,
                 None => Raster::new(1, 1, [0; 4])?,
             });
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use convnet_kernels::Machine;
 use serde::Serialize;
 
-use super::measure::taken_at;
+use super::measure::{is_pooled_to_scores, taken_at};
 use super::{Colours, Maximiser, Objective, Recipe, Synthetic};
 use crate::error::Result;
 use crate::model::Model;
@@ -92,8 +92,10 @@ impl<'a> Atlas<'a> {
             let images = match made.get(&taken_at(network, *id)) {
                 Some(images) => images.iter().map(|image| Synthetic { layer: node.name().to_owned(), ..image.clone() }).collect(),
                 None => {
-                    let objective =
-                        |channel| if self.negative { Objective::neuron(channel).negative() } else { Objective::neuron(channel) };
+                    // What a class looks like anywhere is its score, not one place of the map that the score is the mean of.
+                    let is_class = node.output_shape().pixels() > 1 && is_pooled_to_scores(network, *id);
+                    let of = |channel| if is_class { Objective::channel(channel) } else { Objective::neuron(channel) };
+                    let objective = |channel| if self.negative { of(channel).negative() } else { of(channel) };
                     let objectives = (0..channels.min(self.most)).map(objective);
                     self.maximiser.clone().layer(node.name()).objectives(objectives).run()?
                 }

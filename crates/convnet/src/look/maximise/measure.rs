@@ -5,6 +5,7 @@ use convnet_kernels::Machine;
 use super::objective::Values;
 use crate::error::Result;
 use crate::layer::{Layer, LayerRules};
+use crate::look::attribution::scores;
 use crate::look::viewer::Viewer;
 use crate::model::Model;
 use crate::network::{Network, NodeId};
@@ -19,6 +20,24 @@ pub fn taken_at(network: &Network, id: NodeId) -> NodeId {
         layer => layer.kind() == "flatten" && node.input_shapes()[0].pixels() == 1,
     };
     if passes { taken_at(network, node.inputs()[0]) } else { id }
+}
+
+/// Whether the mean of each channel of this value is the score of a class: nothing but pooling over the whole map, and what
+/// passes numbers on, stands between it and the scores.
+pub(crate) fn is_pooled_to_scores(network: &Network, id: NodeId) -> bool {
+    let mut at = scores(network);
+    while at != id {
+        let Some(node) = network.node(at) else { return false };
+        let passes = match node.layer() {
+            Layer::GlobalAvgPool(_) | Layer::Relu(_) | Layer::Dropout(_) | Layer::SpatialDropout(_) => true,
+            layer => layer.kind() == "flatten" && node.input_shapes()[0].pixels() == 1,
+        };
+        if !passes {
+            return false;
+        }
+        at = node.inputs()[0];
+    }
+    true
 }
 
 /// The name of a value.
@@ -52,5 +71,23 @@ impl<'a> Measure<'a> {
                 read(image, &Values::of_image(shape, values.shape, values.values, place));
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_whose_means_are_scores_are_told_from_others() {
+        let found = |text: &str, layer: &str| {
+            let network = Network::parse(&format!("input 3x16x16 -> {text}")).unwrap();
+            is_pooled_to_scores(&network, network.find(layer).unwrap())
+        };
+        let pooled = "conv 8 3x3 -> relu -> dropout 0.5 -> conv 5 1x1 -> relu -> global avgpool -> flatten -> softmax";
+        assert!(found(pooled, "conv2") && found(pooled, "flatten1"));
+        assert!(!found(pooled, "conv1") && !found(pooled, "softmax1"));
+        assert!(!found("conv 8 3x3 -> relu -> global avgpool -> flatten -> fc 5", "conv1"));
+        assert!(!found("conv 8 3x3 -> flatten", "conv1"), "places stay apart");
     }
 }

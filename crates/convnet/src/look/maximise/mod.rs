@@ -46,7 +46,7 @@ pub use recipe::Recipe;
 pub use spectrum::decay_of;
 pub use view::Views;
 
-pub(super) use measure::name_of;
+pub(super) use measure::{is_pooled_to_scores, name_of};
 pub(super) use objective::Values;
 pub(super) use proof::check_data;
 

@@ -13,7 +13,7 @@ use crate::page::svg::{Scale, points};
 /// How large a map is shown.
 const SHOWN: usize = 140;
 /// The longest side that a map keeps.
-const LONGEST: usize = 112;
+const LONGEST: usize = 120;
 /// Sides of the curve of the randomisation test.
 const CURVE: [f64; 2] = [140.0, 44.0];
 

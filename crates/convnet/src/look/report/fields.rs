@@ -2,6 +2,7 @@
 
 use std::ops;
 
+use super::layers::means;
 use super::shown::Shown;
 use super::texts::{Texts, fill};
 use crate::error::Result;
@@ -12,6 +13,8 @@ use crate::page::number::{fixed, sizes};
 
 /// How large the image is shown under each field.
 const SHOWN: usize = 112;
+/// The longest side that the effective field of a large image keeps.
+const LONGEST: usize = 120;
 /// The most fields that are drawn.
 const MOST: usize = 24;
 
@@ -85,9 +88,11 @@ pub(super) fn view(contents: &Contents<'_>, t: &Texts) -> Result<Option<Fields>>
 /// The effective field of a layer, if it was looked at.
 fn effective(contents: &Contents<'_>, layer: &str, t: &Texts) -> Result<Option<Effective>> {
     let Some(found) = contents.effective.iter().find(|found| found.layer == *layer) else { return Ok(None) };
-    let (numbers, tile) = (found.influence.values(), [found.influence.sizes()[0], found.influence.sizes()[1]]);
+    let [h, w] = [found.influence.sizes()[0], found.influence.sizes()[1]];
+    let factor = h.max(w).div_ceil(LONGEST).max(1);
+    let numbers = means(found.influence.values(), [h, w], factor);
     let alt = fill(t.effective_alt, &[layer]);
-    let picture = Shown::plane(numbers, tile, Range::suited(numbers), SHOWN, alt)?;
+    let picture = Shown::plane(&numbers, [h.div_ceil(factor), w.div_ceil(factor)], Range::suited(&numbers), SHOWN, alt)?;
     Ok(Some(Effective { picture, note: fill(t.effective_note, &[&sizes(&found.sides)]) }))
 }
 

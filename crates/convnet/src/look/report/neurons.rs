@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::layer::Layer;
 use crate::look::contents::MOST_NEURONS;
 use crate::look::filters::square;
-use crate::look::maximise::Synthetic;
+use crate::look::maximise::{Synthetic, is_pooled_to_scores};
 use crate::look::picture::{Range, Raster};
 use crate::look::{ChannelPatches, ChannelStatistics, Contents, LayerFilters, Patch, activated};
 use crate::network::NodeId;
@@ -85,7 +85,7 @@ pub(super) fn views(
         return Ok(Vec::new());
     }
     let behind = activated(network, id);
-    let is_output = id == network.output() || behind == network.output();
+    let is_output = is_pooled_to_scores(network, id) || behind == network.output();
     let statistics = contents.statistics.as_ref().map(|found| &found.layers);
     let of = |id: NodeId| statistics.and_then(|layers| layers.get(id.index().checked_sub(1)?)).map(|layer| &layer.channels);
     let patches = contents.patches.iter().find(|layer| layer.layer == name);
