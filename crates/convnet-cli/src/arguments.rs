@@ -346,7 +346,21 @@ pub struct LookArguments {
     #[arg(long, value_enum, default_value = "layer")]
     pub scale: MapScale,
 
-    /// The most test images that statistics are taken over.
+    /// The layer whose codes of the data are mapped; `none` leaves the maps out. By default what the last fully connected layer
+    /// reads, for networks for small images.
+    #[arg(long, value_name = "LAYER")]
+    pub codes: Option<String>,
+
+    /// A layer whose code of each image is turned back into an image; may be given several times. By default a few, for networks
+    /// for small images; `none` leaves them out.
+    #[arg(long = "invert", value_name = "LAYER")]
+    pub invert: Vec<String>,
+
+    /// A run folder or a model file, whose layers are compared with those of this model.
+    #[arg(long, value_name = "OTHER")]
+    pub compare: Option<PathBuf>,
+
+    /// The most test images that statistics and codes are taken over.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub samples: usize,
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use convnet::data::{Dataset, read_image};
 use convnet::look::attribution::Method;
+use convnet::look::codes::{self, Asked};
 use convnet::look::maximise::{Colours, Recipe};
 use convnet::look::{Contents, NamedImage, Options, folder};
 use convnet::model::Model;
@@ -26,6 +27,11 @@ const PATCHES: usize = 9;
 const SMALL: usize = 64;
 const NEURONS: usize = 64;
 const FEW_NEURONS: usize = 8;
+/// Layers whose codes are inverted where none is named, and images that layers are compared over.
+const INVERTED: usize = 6;
+const COMPARED: usize = 256;
+/// What leaves a part out.
+const NONE: &str = "none";
 
 pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, output: &Output) -> Result<ExitCode> {
     let machine = machine(machine_arguments)?;
@@ -36,6 +42,14 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
     let data = data(arguments, &model, output)?;
     let images = images(arguments, &model, data.as_ref())?;
     let small = is_small(&model);
+    let other = arguments.compare.as_ref().map(Model::load).transpose()?;
+    let asked_codes = arguments.codes.as_ref().is_some_and(|layer| layer != NONE);
+    if data.is_none() && (other.is_some() || asked_codes) {
+        return Err(Error::Argument("--codes and --compare are about the images of a data set; name it with --data".into()));
+    }
+    if images.is_empty() && arguments.invert.iter().any(|layer| layer != NONE) {
+        return Err(Error::Argument("--invert is about an image; name one".into()));
+    }
     let options = Options {
         layers: arguments.layers.clone(),
         images,
@@ -52,6 +66,7 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
         patches: PATCHES,
         methods: methods(&arguments.methods)?,
         prove: small || arguments.prove,
+        codes: asked(arguments, &model, small, other.as_ref()),
         seed: arguments.seed,
         machine,
     };
@@ -90,12 +105,34 @@ fn is_small(model: &Model) -> bool {
     h.max(w) <= SMALL
 }
 
+/// What of codes is looked at: of small networks, and where no layer was named, all of it without being asked.
+fn asked<'a>(arguments: &LookArguments, model: &Model, small: bool, other: Option<&'a Model>) -> Asked<'a> {
+    let by_itself = small && arguments.layers.is_empty();
+    let named = |names: &[String]| names.iter().filter(|name| *name != NONE).cloned().collect::<Vec<_>>();
+    Asked {
+        layer: match &arguments.codes {
+            Some(layer) => (layer != NONE).then(|| layer.clone()),
+            None => {
+                Some(codes::code_layer(model.network())).filter(|layer| by_itself && codes::fit(model.network(), layer, arguments.samples))
+            }
+        },
+        invert: match arguments.invert.is_empty() {
+            false => named(&arguments.invert),
+            true if by_itself && arguments.steps > 0 => codes::invertible(model.network(), INVERTED),
+            true => Vec::new(),
+        },
+        similarity: if small || other.is_some() { COMPARED } else { 0 },
+        compare: other,
+        ..Asked::default()
+    }
+}
+
 /// The methods by name: all if none is named, none for `none`.
 fn methods(names: &[String]) -> Result<Vec<Method>> {
     if names.is_empty() {
         return Ok(Method::ALL.to_vec());
     }
-    names.iter().filter(|name| *name != "none").map(|name| name.parse()).collect()
+    names.iter().filter(|name| *name != NONE).map(|name| name.parse()).collect()
 }
 
 /// The images that statistics are taken over. Without `--data`, those inside the program if the model knows their classes.

@@ -61,6 +61,15 @@ addEventListener("load", () => setTimeout(() => {
   const pair = document.querySelector(".wrongs > :target");
   found.pair = pair !== null && cell.hash.slice(1) === pair.id && pair.querySelectorAll("img").length > 0;
   found.bars = [...document.querySelectorAll(".reliability .accuracy")].filter((bar) => bar.getBoundingClientRect().width > 1).length;
+  const pointed = (img) => {
+    img.scrollIntoView();
+    const box = img.getBoundingClientRect();
+    img.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: box.left + 5, clientY: box.top + 5 }));
+    return tip.hidden ? null : tip.textContent;
+  };
+  found.grid = pointed(document.querySelector(".grid img"));
+  found.alike = pointed(document.querySelector(".alike img"));
+  found.dots = [...document.querySelectorAll(".scatter path")].map((path) => path.querySelector("title").textContent);
   found.landmarks = ["header", "nav", "main", "footer"].filter((name) => !document.querySelector(name));
   found.wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   found.requests = performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
@@ -125,6 +134,9 @@ fn the_page_works_in_a_browser() {
             "part/fields",
             "part/statistics",
             "part/mistakes",
+            "part/codes",
+            "part/inversion",
+            "part/similarity",
             "part/layers",
             "conv1",
             "bn1",
@@ -148,6 +160,10 @@ fn the_page_works_in_a_browser() {
         assert!(found["bars"].as_u64().unwrap() > 3, "{found}");
         let tip = found["tip"].as_str().unwrap_or_else(|| panic!("no number under the pointer: {found}"));
         assert!(tip.contains(" 0, ") && tip.contains(": "), "{tip}");
+        let grid = found["grid"].as_str().unwrap_or_else(|| panic!("no name under the pointer: {found}"));
+        assert!(grid.contains(" · "), "a class and a number: {grid}");
+        assert_eq!(found["alike"], "conv1 · conv1: 1", "{found}");
+        assert_eq!(found["dots"].as_array().unwrap().len(), 20, "ten classes on two maps: {found}");
         assert!(console.is_empty(), "{console}");
     }
 }

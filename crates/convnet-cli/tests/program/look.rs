@@ -18,6 +18,9 @@ fn look_writes_a_page_pictures_and_numbers() {
         "attribution/0-test-5/grad-cam.png",
         "synthetic/fc1.png",
         "patches/conv1.png",
+        "codes/grid.png",
+        "inversion/0-test-5.png",
+        "similarity/layers.png",
     ] {
         let beginning = file.split('-').next().unwrap();
         assert!(files.iter().any(|found| found.starts_with(beginning)), "{file} in {files:?}");
@@ -41,6 +44,12 @@ fn look_writes_a_page_pictures_and_numbers() {
     assert!(mistakes["accuracy"].as_f64().unwrap() > 0.5 && mistakes["calibration"]["bins"].as_array().unwrap().len() == 15);
     assert!(mistakes["pairs"][0]["worst"][0]["name"].as_str().unwrap().starts_with("test:"), "{}", mistakes["pairs"][0]);
     assert!(mistakes["curves"][0]["auc"].as_f64().unwrap() > 0.8, "{}", mistakes["curves"][0]);
+    assert_eq!((numbers["codes"]["layer"].as_str(), numbers["codes"]["images"].as_array().unwrap().len()), (Some("flatten1"), 1000));
+    assert_eq!(numbers["codes"]["neighbours"][0]["pixels"].as_array().unwrap().len(), 6);
+    let trust = |map: &str| numbers["codes"][map]["trustworthiness"].as_f64().unwrap();
+    assert!(trust("pca") > 0.5 && trust("tsne") > 0.9 && trust("tsne") <= 1.0, "{} {}", trust("pca"), trust("tsne"));
+    assert_eq!(numbers["inversions"][2]["layers"][0]["layer"], "relu1");
+    assert_eq!(numbers["similarity"]["rows"].as_array().unwrap().len(), 5);
     let picture = image::open(folder.path().join("seen/filters/conv1.png")).unwrap();
     assert!(picture.width() >= 300, "small filters are enlarged");
     // What it wrote itself it may write again.
@@ -95,6 +104,28 @@ fn the_default_folder_is_beside_the_model() {
     let mut names: Vec<String> = fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["shirts-look", "shirts.safetensors"]);
+}
+
+#[test]
+fn look_compares_networks_and_looks_at_the_codes_it_is_asked_for() {
+    let (folder, run) = run();
+    let run = run.to_str().unwrap();
+    let common = ["look", run, "--samples", "40", "--steps", "0", "--method", "none", "--json"];
+    let numbers = |more: &[&str]| {
+        json(folder.path(), &[&common, more].concat());
+        let out = more.iter().position(|word| *word == "--out").map(|place| more[place + 1]).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&fs::read(folder.path().join(out).join("look.json")).unwrap()).unwrap()
+    };
+    let found = numbers(&["--out", "compared", "--compare", run, "--codes", "relu1", "--invert", "conv1", "test:3"]);
+    assert_eq!((found["codes"]["layer"].as_str(), found["codes"]["features"].as_u64()), (Some("relu1"), Some(6 * 12 * 12)));
+    assert_eq!(found["comparison"]["debiased"], found["similarity"]["debiased"], "a network compared with itself");
+    let inverted = &found["inversions"][0]["layers"][0];
+    assert!(inverted["layer"] == "conv1" && inverted["error"].as_f64().unwrap() < inverted["start_error"].as_f64().unwrap());
+    let nothing = numbers(&["--out", "without", "--codes", "none", "--invert", "none"]);
+    assert!(nothing["codes"].is_null() && nothing["inversions"].as_array().unwrap().is_empty());
+    refused(folder.path(), &[&common[..], &["--codes", "conv9", "--out", "none"]].concat(), 2, &["conv9", "conv1, bn1"]);
+    refused(folder.path(), &[&common[..], &["--invert", "conv9", "--out", "none"]].concat(), 2, &["conv9", "conv1, bn1"]);
+    refused(folder.path(), &[&common[..], &["--compare", "missing", "--out", "none"]].concat(), 2, &["missing"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use convnet_kernels::Machine;
 use serde::Serialize;
 
 use super::attribution::{Attribution, Completeness, Evidence, Method, Settings, Subject, Target, scores};
+use super::codes::{Asked, Gathered, Sources};
 use super::deletion::{Deletion, DeletionSettings, deletion};
 use super::maximise::{Atlas, AtlasLayer, Colours, Objective, Recipe, Standing, Synthetic, name_of, standing};
 use super::mistakes::{Mistakes, mistakes};
@@ -66,6 +67,8 @@ pub struct Options<'a> {
     pub methods: Vec<Method>,
     /// Whether each attribution is put to the randomisation test and to deletion and insertion.
     pub prove: bool,
+    /// What of codes is looked at.
+    pub codes: Asked<'a>,
     /// Fixes every random number.
     pub seed: u64,
     /// What the work is done on.
@@ -91,6 +94,7 @@ impl Options<'_> {
             patches: 0,
             methods: Vec::new(),
             prove: true,
+            codes: Asked::default(),
             seed: 1,
             machine,
         }
@@ -123,6 +127,9 @@ pub struct Contents<'a> {
     pub frames: Vec<Frame>,
     /// What is taken for what, over the same images as the statistics.
     pub mistakes: Option<Mistakes>,
+    /// Maps of the data, nearest neighbours, inversions, and how alike layers are.
+    #[serde(flatten)]
+    pub codes: Gathered,
 }
 
 /// The synthetic images of a layer.
@@ -235,6 +242,17 @@ impl<'a> Contents<'a> {
             Some(run) => frames(model, run, &layers, options, &mut progress)?,
             None => Vec::new(),
         };
+        let sources = Sources {
+            model,
+            images: &options.images,
+            split,
+            samples: options.samples,
+            layers: &layers,
+            colours: options.colours.as_ref(),
+            seed: options.seed,
+            machine: &options.machine,
+        };
+        let codes = Gathered::gather(&options.codes, &sources, &mut progress)?;
         Ok(Self {
             model,
             layers,
@@ -247,6 +265,7 @@ impl<'a> Contents<'a> {
             effective,
             frames,
             mistakes: mistakes_found,
+            codes,
         })
     }
 }

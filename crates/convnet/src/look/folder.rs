@@ -9,6 +9,9 @@
 //! | `attribution/N-IMAGE/METHOD.png` | where the score of the image's first class comes from |
 //! | `synthetic/LAYER.png` | synthetic images, one for each neuron |
 //! | `synthetic/LAYER-negative.png`, `-diverse.png` | what makes them small; several for each, unlike each other |
+//! | `codes/grid.png` | images of the data in the order of their codes, framed in the colours of their classes |
+//! | `inversion/N-IMAGE.png` | an image, and what its codes at some layers were turned back into |
+//! | `similarity/layers.png`, `networks.png` | CKA of the layers, and with those of another network |
 //! | `patches/LAYER.png` | a row for each neuron: the patches of the data that it answers to most |
 //!
 //! Files that an earlier look has written, by its list, are replaced; any other file in their place is an error before
@@ -102,6 +105,8 @@ pub fn write(contents: &Contents<'_>, folder: &Path, title: &str, commands: &[St
             files.push((Path::new("patches").join(format!("{}.png", layer.layer)), large(&sheet)?.png()?));
         }
     }
+    let images = contents.images.iter().enumerate().map(|(number, image)| (folder_name(number, &image.name), &*image.bytes));
+    files.extend(contents.codes.files(&images.collect::<Vec<_>>(), contents.model.image_size())?);
     let mut names: Vec<PathBuf> = files.iter().map(|(name, _)| name.clone()).collect();
     names.push(NUMBERS.into());
     let numbers = Numbers { program: PROGRAM, title, network: contents.model.network().to_string(), files: &names, contents };

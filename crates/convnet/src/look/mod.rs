@@ -14,6 +14,9 @@
 //! | `patches` | the places of a data set that channels answer to most and least |
 //! | `mistakes` | which class is taken for which, calibration, each class against the others |
 //! | `filmstrip` | filters and made images over the epochs of a training |
+//! | `codes` | images as points: maps of a data set, nearest neighbours, and from a code back to an image |
+//! | `similarity` | how alike what layers make of the same images is |
+//! | `gram`, `eigen` | scalar products of all pairs, eigenvectors of symmetric matrices |
 //! | `viewer` | a model that is shown many images |
 //! | `picture` | arrays to pictures |
 //! | `contents` | all of that together, for a model, images and a data set |
@@ -21,13 +24,16 @@
 //! | `folder` | the page, the pictures and the numbers as files |
 
 pub mod attribution;
+pub mod codes;
 pub mod contents;
 pub mod deletion;
 mod effective;
+mod eigen;
 mod explain;
 mod filmstrip;
 mod filters;
 pub mod folder;
+mod gram;
 mod inspector;
 mod maps;
 pub mod maximise;
@@ -36,6 +42,7 @@ mod patches;
 pub mod picture;
 pub mod report;
 pub mod sanity;
+pub mod similarity;
 mod statistics;
 mod viewer;
 

@@ -91,7 +91,7 @@ fn encoded(linear: f64) -> f64 {
 }
 
 /// The light of an sRGB value.
-fn decoded(byte: u8) -> f64 {
+pub(crate) fn decoded(byte: u8) -> f64 {
     let value = f64::from(byte) / 255.0;
     if value <= 0.04045 { value / 12.92 } else { libm::pow((value + 0.055) / 1.055, 2.4) }
 }
@@ -104,6 +104,9 @@ fn contrast(first: [u8; 3], second: [u8; 3]) -> f64 {
 }
 
 #[cfg(test)]
+pub(crate) use tests::lab_of_light;
+
+#[cfg(test)]
 pub(super) mod tests {
     use super::*;
 
@@ -113,7 +116,11 @@ pub(super) mod tests {
 
     /// OKLab of an sRGB colour.
     pub(in crate::page) fn lab(colour: [u8; 3]) -> [f64; 3] {
-        let [r, g, b] = colour.map(decoded);
+        lab_of_light(colour.map(decoded))
+    }
+
+    /// OKLab of an amount of light, red, green and blue.
+    pub(crate) fn lab_of_light([r, g, b]: [f64; 3]) -> [f64; 3] {
         let [l, m, s] = [
             0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b,
             0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b,

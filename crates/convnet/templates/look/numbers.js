@@ -41,6 +41,7 @@
     const [low, high] = ranges[Math.min(place.tile, ranges.length - 1)];
     const map = img.dataset.map;
     const value = (step) => (step === undefined ? "not a number" : short(low + ((high - low) * step) / 254));
+    if (map === "named") return "";
     if (map === "image") return String(red);
     if (map === "image-colour") return `${red}, ${green}, ${blue}`;
     if (map === "colour") return [red, green, blue].map((byte) => value((byte * 254) / 255)).join(", ");
@@ -53,8 +54,12 @@
     tip.hidden = number === null;
     if (number === null) return;
     const words = (img.dataset.words || "").split("|");
+    const axes = (img.dataset.words || "").split("\n").map((names) => names.split("|"));
     const which = words.length === 2 ? `${words[0]} ${place.row}, ${words[1]} ${place.column} · ` : words[0] ? `${words[0]} ${place.tile} · ` : "";
-    tip.textContent = `${which}${tip.dataset.row} ${place.top}, ${tip.dataset.column} ${place.left}: ${number}`;
+    tip.textContent =
+      img.dataset.map === "named" ? words[place.tile] || ""
+      : axes.length === 2 ? `${axes[0][place.top]} · ${axes[1][place.left]}: ${number}`
+      : `${which}${tip.dataset.row} ${place.top}, ${tip.dataset.column} ${place.left}: ${number}`;
     const left = Math.min(event.clientX + 14, document.documentElement.clientWidth - tip.offsetWidth - 8);
     tip.style.left = `${Math.max(8, left)}px`;
     tip.style.top = `${event.clientY > 60 ? event.clientY - tip.offsetHeight - 12 : event.clientY + 20}px`;

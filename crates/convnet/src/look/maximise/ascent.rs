@@ -227,10 +227,11 @@ fn norm<T: Real>(values: &[T]) -> T {
 const ROUND: f64 = 1e-3;
 
 /// Adds `factor` times the gradient of the total variation, the sum over pixels and channels of √(Δy² + Δx² + ε²) with the
-/// differences to the pixel below and to the right.
-fn add_variation<T: Real>(factor: T, image: &[T], shape: Shape, gradient: &mut [T]) {
+/// differences to the pixel below and to the right. Gives the total variation; 0 where the factor is.
+pub(in crate::look) fn add_variation<T: Real>(factor: T, image: &[T], shape: Shape, gradient: &mut [T]) -> T {
+    let mut total = T::ZERO;
     if factor == T::ZERO {
-        return;
+        return total;
     }
     let (h, w) = (shape.h, shape.w);
     for (image, gradient) in image.chunks_exact(h * w).zip(gradient.chunks_exact_mut(h * w)) {
@@ -239,9 +240,11 @@ fn add_variation<T: Real>(factor: T, image: &[T], shape: Shape, gradient: &mut [
             let (below, right) = (if y + 1 < h { here + w } else { here }, if x + 1 < w { here + 1 } else { here });
             let (down, across) = (image[below] - image[here], image[right] - image[here]);
             let length = (down * down + across * across + T::from_f64(ROUND * ROUND)).sqrt();
+            total += length;
             gradient[below] += factor * down / length;
             gradient[right] += factor * across / length;
             gradient[here] += -factor * (down + across) / length;
         }
     }
+    total
 }

@@ -1,6 +1,7 @@
 //! How colours go together in a data set.
 
 use crate::data::Split;
+use crate::look::eigen::eigen;
 
 /// The principal colours of a data set: the columns of U·√Λ, where U·Λ·Uᵀ is the covariance of its channels over all pixels,
 /// divided by the length of the longest. What is drawn as a mixture of them varies as the data's colours do, instead of in
@@ -49,7 +50,10 @@ impl Colours {
         if longest == 0.0 {
             return Self::independent(channels);
         }
-        let weight = |index: usize| vectors[index] * values[index % channels].max(0.0).sqrt() / longest;
+        let weight = |index: usize| {
+            let (channel, colour) = (index / channels, index % channels);
+            vectors[colour * channels + channel] * values[colour].max(0.0).sqrt() / longest
+        };
         Self { channels, mixture: (0..channels * channels).map(weight).collect() }
     }
 
@@ -86,39 +90,6 @@ fn covariance(split: &Split) -> Vec<f64> {
         products[a * channels + b] as f64 / count - sums[a] as f64 / count * (sums[b] as f64 / count)
     };
     (0..channels * channels).map(|index| of(index / channels, index % channels)).collect()
-}
-
-/// Eigenvalues, largest first, and eigenvectors, [component, number], of a symmetric n×n matrix, by Jacobi's rotations.
-fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
-    let (mut a, mut vectors) = (matrix.to_vec(), Colours::independent(n).mixture);
-    // It converges quadratically: a few sweeps are enough for any matrix of a few channels.
-    for _ in 0..32 {
-        for p in 0..n {
-            for q in p + 1..n {
-                if a[p * n + q] == 0.0 {
-                    continue;
-                }
-                let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * a[p * n + q]);
-                let tangent = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let cos = 1.0 / (tangent * tangent + 1.0).sqrt();
-                let sin = tangent * cos;
-                let rotate = |values: &mut [f64], i: usize, j: usize| {
-                    (values[i], values[j]) = (cos * values[i] - sin * values[j], sin * values[i] + cos * values[j]);
-                };
-                for k in 0..n {
-                    rotate(&mut a, k * n + p, k * n + q);
-                    rotate(&mut vectors, k * n + p, k * n + q);
-                }
-                for k in 0..n {
-                    rotate(&mut a, p * n + k, q * n + k);
-                }
-            }
-        }
-    }
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|x, y| a[y * n + y].total_cmp(&a[x * n + x]));
-    let sorted = (0..n * n).map(|index| vectors[index / n * n + order[index % n]]).collect();
-    (order.iter().map(|index| a[index * n + index]).collect(), sorted)
 }
 
 #[cfg(test)]

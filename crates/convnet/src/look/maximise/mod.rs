@@ -46,8 +46,10 @@ pub use recipe::Recipe;
 pub use spectrum::decay_of;
 pub use view::Views;
 
+pub(super) use ascent::add_variation;
 pub(super) use measure::{is_pooled_to_scores, name_of};
 pub(super) use objective::Values;
+pub(super) use paint::Painter;
 pub(super) use proof::check_data;
 
 use std::ops::Range;
@@ -66,7 +68,6 @@ use crate::shape::Shape;
 use ascent::{Ascent, Sketch};
 use excerpt::Excerpt;
 use measure::Measure;
-use paint::Painter;
 
 /// The first coordinate of the random numbers for images, and for changes of finished ones.
 const MAXIMISE: u64 = 100;

@@ -3,6 +3,7 @@
 //! Pictures are sharp: a pixel is enlarged to a square, never smoothed. Every picture that is written to a file carries
 //! its legend, so that it can be read alone.
 
+mod classes;
 mod digits;
 mod legend;
 
@@ -10,6 +11,7 @@ use std::ops::Range as Places;
 
 pub use crate::page::colour_map::{ColourMap, NOT_FINITE, Range, STEPS};
 pub use crate::page::raster::Raster;
+pub use classes::{CLASS_COLOURS, class_colour};
 pub use legend::with_legend;
 
 /// The rectangle of an image of bytes, C×H×W of this size, that lies in these rows and columns, and its own size.

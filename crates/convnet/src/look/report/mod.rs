@@ -18,6 +18,7 @@ use crate::page::colour::{self, Swatch};
 use crate::page::number::{GAP, count, figure, percent, sizes};
 
 mod attribution;
+mod codes;
 mod fields;
 mod filmstrip;
 mod layers;
@@ -30,6 +31,7 @@ mod tests;
 mod texts;
 
 use attribution::Attributions;
+use codes::{Codes, Part};
 use fields::Fields;
 use filmstrip::FilmstripView;
 use layers::LayerView;
@@ -107,6 +109,8 @@ struct Page<'a> {
     mistakes: Option<MistakesView<'a>>,
     on_light: Vec<Swatch>,
     on_dark: Vec<Swatch>,
+    codes: Codes,
+    codes_parts: Vec<Part>,
     layers: Vec<LayerView<'a>>,
     filmstrip: Option<FilmstripView>,
     /// What the pictures of neurons are.
@@ -148,6 +152,7 @@ struct ClassView<'a> {
 impl<'a> Page<'a> {
     fn new(contents: &'a Contents<'a>, title: &'a str, commands: &'a [String], t: &'static Texts) -> Result<Self> {
         let layers = layers::views(contents, t)?;
+        let codes = Codes::new(contents, t)?;
         let neuron = layers.iter().find(|layer| !layer.neurons.is_empty()).map_or("conv1", |layer| layer.name);
         Ok(Self {
             t,
@@ -163,6 +168,8 @@ impl<'a> Page<'a> {
             mistakes: mistakes::view(contents, t)?,
             on_light: colour::on_light(),
             on_dark: colour::on_dark(),
+            codes_parts: codes.parts(),
+            codes,
             layers,
             filmstrip: filmstrip::view(contents, t)?,
             neurons_about: neurons_about(contents, t),

@@ -7,6 +7,7 @@ use convnet_kernels::Machine;
 use super::*;
 use crate::data::{Dataset, Normalisation, Split};
 use crate::look::attribution::Method;
+use crate::look::codes::{Asked, InversionRecipe};
 use crate::look::maximise::Recipe;
 use crate::look::{NamedImage, Options};
 use crate::model::Model;
@@ -273,4 +274,78 @@ fn the_mistakes_of_many_classes_fit_on_the_page() {
     let page = page(&Contents::gather(&model, &options, |_| {}).unwrap(), Language::Ko);
     assert!(page.contains("그 밖의 모든 것") && page.contains("클래스 200개 중"), "what is left out is said");
     assert!(page.len() < 1 << 20, "{} bytes", page.len());
+}
+
+#[test]
+fn codes_are_shown_as_maps_images_neighbours_inversions_and_similarities() {
+    let (model, other) = (model(3, TEXT, &["cat", "dog", "c|w"]), model(3, "conv 4 3x3 -> relu -> flatten -> fc 3", &["a", "b", "c"]));
+    let split = Split::new([3, 12, 10], (0..9 * 360).map(|pixel| (pixel * pixel % 251) as u8).collect(), vec![0, 1, 2, 0, 1, 2, 0, 1, 2]);
+    let split = split.unwrap();
+    let mut image = image(3, "a.png");
+    image.bytes = split.image(4).to_vec();
+    let asked = Asked {
+        layer: Some("relu2".into()),
+        invert: vec!["conv1".into(), "fc1".into()],
+        inversion: InversionRecipe { steps: 3, ..InversionRecipe::default() },
+        similarity: 50,
+        compare: Some(&other),
+    };
+    let options = Options { images: vec![image], split: Some(&split), codes: asked, ..Options::new(Machine::detect().unwrap()) };
+    let contents = Contents::gather(&model, &options, |_| {}).unwrap();
+    let found = contents.codes.codes.as_ref().unwrap();
+    assert_eq!((found.images.len(), found.grid.side, found.neighbours[0].cosine.len()), (9, 3, 6));
+    assert!(found.neighbours[0].pixels.iter().all(|near| near.image != 4 && near.distance > 0.0), "the image itself is left out");
+    let similar = contents.codes.similarity.as_ref().unwrap();
+    assert_eq!((similar.images, similar.rows.len(), similar.debiased.len()), (9, 7, 49), "the flatten is left out");
+    assert_eq!(contents.codes.comparison.as_ref().unwrap().columns, ["conv1", "relu1", "fc1"]);
+    for language in Language::ALL {
+        let page = self::page(&contents, language);
+        let ids = attributes(&page, "id");
+        for id in ["part/codes", "part/inversion", "part/similarity", "part/comparison"] {
+            assert!(ids.contains(&id.to_owned()), "{id}");
+            assert!(attributes(&page, "href").contains(&format!("#{id}")), "{id} is in the list of parts");
+        }
+        let words = attributes(&page, "data-words");
+        assert!(words.iter().any(|words| words.matches('|').count() == 8 && words.contains("c/w · ")), "names of nine images: {words:?}");
+        elements(&page, |_, _| {});
+    }
+    let english = self::page(&contents, Language::En);
+    assert_eq!(attributes(&english, "alt").iter().filter(|alt| alt.starts_with("A synthetic image with the code")).count(), 2);
+    assert!(english.contains("Trustworthiness 0.") || english.contains("Trustworthiness 1"), "it stands beside both maps");
+    let folder = tempfile::tempdir().unwrap();
+    let files = crate::look::folder::write(&contents, folder.path(), "A model", &[], Language::En).unwrap();
+    for file in ["codes/grid.png", "inversion/0-a.png", "similarity/layers.png", "similarity/networks.png"] {
+        assert!(files.iter().any(|found| found == std::path::Path::new(file)) && folder.path().join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn what_is_seen_of_codes_does_not_depend_on_the_threads() {
+    let model = model(1, TEXT, &["cat", "dog", "cow"]);
+    let split = Split::new([1, 12, 10], (0..30 * 120).map(|pixel| (pixel * pixel % 241) as u8).collect(), vec![1; 30]).unwrap();
+    let of = |threads: usize| {
+        let asked = Asked {
+            layer: Some("flatten1".into()),
+            invert: vec!["relu1".into()],
+            inversion: InversionRecipe { steps: 5, ..InversionRecipe::default() },
+            similarity: 20,
+            compare: None,
+        };
+        let machine = Machine::new(convnet_kernels::Isa::detect(), threads);
+        let options = Options { images: vec![image(1, "a")], split: Some(&split), codes: asked, ..Options::new(machine) };
+        serde_json::to_string(&Contents::gather(&model, &options, |_| {}).unwrap().codes).unwrap()
+    };
+    let one = of(1);
+    assert!(one.contains("trustworthiness") && one.contains("debiased"));
+    assert!(of(2) == one && of(3) == one);
+}
+
+#[test]
+fn a_network_that_sees_other_images_cannot_be_compared() {
+    let (model, other) = (model(1, TEXT, &["a", "b", "c"]), model(3, TEXT, &["a", "b", "c"]));
+    let split = split(1);
+    let codes = Asked { compare: Some(&other), ..Asked::default() };
+    let options = Options { split: Some(&split), codes, ..Options::new(Machine::detect().unwrap()) };
+    let error = Contents::gather(&model, &options, |_| {}).unwrap_err().to_string();
+    assert!(error.contains("[3, 12, 10]") && error.contains("[1, 12, 10]"), "{error}");
 }

@@ -2,9 +2,11 @@
 
 use crate::look::attribution::Method;
 
+mod codes;
 mod english;
 mod korean;
 
+pub(super) use codes::CodeTexts;
 pub(super) use english::ENGLISH;
 pub(super) use korean::KOREAN;
 
@@ -25,17 +27,17 @@ impl Texts {
     }
 }
 
-macro_rules! texts {
-    ($($name:ident,)*) => {
-        /// Every text of the page.
-        pub(super) struct Texts {
+/// A struct of texts, which can tell all of them with their names.
+macro_rules! table {
+    ($(#[$about:meta])* $table:ident { $($more:ident: $kind:ty,)* } $($name:ident,)*) => {
+        $(#[$about])*
+        pub(in crate::look::report) struct $table {
             $(pub $name: &'static str,)*
-            /// What is said of each method, in the order of [`Method::ALL`].
-            pub methods: [MethodTexts; Method::ALL.len()],
+            $(pub $more: $kind,)*
         }
 
         #[cfg(test)]
-        impl Texts {
+        impl $table {
             /// Every text with its name.
             pub fn all(&self) -> Vec<(&'static str, &'static str)> {
                 vec![$((stringify!($name), self.$name),)*]
@@ -43,8 +45,12 @@ macro_rules! texts {
         }
     };
 }
+use table;
 
-texts! {
+table! {
+    /// Every text of the page, what is said of each method, in the order of [`Method::ALL`], and the parts about codes.
+    Texts { methods: [MethodTexts; Method::ALL.len()], codes: CodeTexts, }
+
     code,
     kind,
     skip,
@@ -242,7 +248,8 @@ mod tests {
 
     #[test]
     fn both_languages_say_everything_with_the_same_places() {
-        for ((name, english), (_, korean)) in ENGLISH.all().into_iter().zip(KOREAN.all()) {
+        let all = |texts: &Texts| [texts.all(), texts.codes.all()].concat();
+        for ((name, english), (_, korean)) in all(&ENGLISH).into_iter().zip(all(&KOREAN)) {
             assert!(!english.is_empty() && !korean.is_empty(), "{name}");
             for place in 0..6 {
                 let place = format!("{{{place}}}");
@@ -254,7 +261,8 @@ mod tests {
     #[test]
     fn the_korean_texts_are_korean() {
         let hangul = |text: &str| text.chars().any(|letter| ('가'..='힣').contains(&letter));
-        let without: Vec<_> = KOREAN.all().into_iter().filter(|(_, text)| !hangul(text)).map(|(name, _)| name).collect();
+        let without: Vec<_> =
+            [KOREAN.all(), KOREAN.codes.all()].concat().into_iter().filter(|(_, text)| !hangul(text)).map(|(name, _)| name).collect();
         assert_eq!(without, ["code", "kind", "macs"]);
     }
 }

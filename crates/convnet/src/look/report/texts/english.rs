@@ -206,4 +206,5 @@ pub(in crate::look::report) const ENGLISH: Texts = Texts {
             warning: None,
         },
     ],
+    codes: super::codes::ENGLISH,
 };

@@ -198,4 +198,5 @@ pub(in crate::look::report) const KOREAN: Texts = Texts {
             name: "Score-CAM", meaning: "그 맵만 통해 보아도 점수가 남는 자리입니다. 기울기를 쓰지 않습니다.", warning: None
         },
     ],
+    codes: super::codes::KOREAN,
 };
