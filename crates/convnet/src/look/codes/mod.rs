@@ -159,8 +159,8 @@ impl Codes {
     }
 }
 
-/// The layer whose output is usually called the code of an image: the input of the last fully connected layer. Without one,
-/// the last layer whose output has as many numbers as there are scores does not count, and it is the input of that.
+/// The layer whose output is usually called the code of an image: what the last fully connected layer reads; without one, what
+/// the last convolution reads; where neither reads a layer, the last layer.
 pub fn code_layer(network: &Network) -> String {
     let last = network.nodes().iter().rev().find(|node| matches!(node.layer(), Layer::Linear(_)));
     let last = last.or_else(|| network.nodes().iter().rev().find(|node| matches!(node.layer(), Layer::Conv2d(_))));
