@@ -154,7 +154,7 @@ pub fn invert(
         parameters: model.parameters(),
         node,
         shape: network.shape(node),
-        painter: Painter::new(recipe.parametrisation, size, model.normalisation(), colours),
+        painter: Painter::new(recipe.parametrisation, size, model.normalisation(), colours, machine.isa),
         recipe: recipe.clone(),
     };
     let mut done = Vec::with_capacity(images.len());
@@ -380,7 +380,7 @@ mod tests {
                 parameters: &parameters,
                 node,
                 shape: network.shape(node),
-                painter: Painter::new(parametrisation, [3, 8, 9], &Normalisation::of(&split), &Colours::of(&split)),
+                painter: Painter::new(parametrisation, [3, 8, 9], &Normalisation::of(&split), &Colours::of(&split), Isa::detect()),
                 recipe: InversionRecipe { total_variation: 0.3, square: 0.2, ..InversionRecipe::default() },
             };
             let mut random = Address::new(5, random::Purpose::Check).random();
