@@ -11,6 +11,10 @@ use convnet::loss::Loss;
 use convnet::network::Solve;
 use convnet::optim::{Optimizer, Schedule};
 
+mod explain;
+
+pub use explain::ExplainArguments;
+
 /// Size a convolutional network, train it, look inside, prove it: on the CPU you have.
 #[derive(Debug, Parser)]
 #[command(name = "convnet", version, max_term_width = 100)]
@@ -61,7 +65,7 @@ pub enum Command {
     Predict(PredictArguments),
     /// Compare the gradient of every layer with central differences in f64.
     Check(CheckArguments),
-    /// Show one output number as its products, their sum and the bias.
+    /// Show one number as its products, their sum and the bias, or what of a score's gradient flows back to it.
     Explain(ExplainArguments),
     /// Look inside: filters, activation maps, what neurons look for, where scores come from, as one page, pictures and numbers.
     Look(LookArguments),
@@ -281,27 +285,6 @@ pub struct CheckArguments {
 }
 
 #[derive(Debug, Args)]
-pub struct ExplainArguments {
-    /// A run folder or a model file.
-    pub model: PathBuf,
-
-    /// A PNG, JPEG, WebP or BMP file, or `test:N` for a test image of the embedded data.
-    pub image: String,
-
-    /// The layer whose output is explained.
-    #[arg(long, value_name = "NAME")]
-    pub layer: String,
-
-    /// Channel, row and column of the number, from 0.
-    #[arg(long, value_name = "K,Y,X", value_parser = place)]
-    pub at: [usize; 3],
-
-    /// The most products to print.
-    #[arg(long, default_value_t = 40)]
-    pub terms: usize,
-}
-
-#[derive(Debug, Args)]
 pub struct LookArguments {
     /// A run folder or a model file.
     pub model: PathBuf,
@@ -480,17 +463,13 @@ pub struct BenchNetArguments {
     pub rounds: RoundsArguments,
 }
 
-fn numbers(text: &str, separator: char, form: &str) -> Result<[usize; 3], String> {
+fn numbers<const COUNT: usize>(text: &str, separator: char, form: &str) -> Result<[usize; COUNT], String> {
     let numbers: Option<Vec<usize>> = text.split(separator).map(|number| number.trim().parse().ok()).collect();
     numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| format!("'{text}' is not of the form {form}"))
 }
 
 fn size(text: &str) -> Result<[usize; 3], String> {
     numbers(text, 'x', "CxHxW, as 3x32x32")
-}
-
-fn place(text: &str) -> Result<[usize; 3], String> {
-    numbers(text, ',', "K,Y,X, as 0,5,5")
 }
 
 /// `shift=2,flip,erase=0.5` as the TOML that a run folder keeps: a word alone means that it is on.

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 #[path = "program/browser.rs"]
 mod browser;
+#[path = "program/explain.rs"]
+mod explain;
 #[path = "program/look.rs"]
 mod look;
 #[path = "program/squeezenet.rs"]

@@ -131,6 +131,7 @@ fn the_page_works_in_a_browser() {
         for section in [
             "part/images",
             "part/attribution",
+            "part/arithmetic",
             "part/fields",
             "part/statistics",
             "part/mistakes",

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::attribution::{Attribution, Completeness, Evidence, Method, Settings, Subject, Target, scores};
 use super::codes::{Asked, Gathered, Sources};
 use super::deletion::{Deletion, DeletionSettings, deletion};
+use super::explain::{Explanation, examples};
 use super::maximise::{Atlas, AtlasLayer, Colours, Objective, Recipe, Standing, Synthetic, name_of, standing};
 use super::mistakes::{Mistakes, mistakes};
 use super::picture::{ColourMap, Range};
@@ -163,6 +164,8 @@ pub struct ImageContents {
     /// The colour scale of each map of each layer.
     #[serde(skip)]
     pub scales: Vec<Vec<(Range, ColourMap)>>,
+    /// How the largest numbers of the first convolution and the first pooling come about.
+    pub arithmetic: Vec<Explanation>,
     /// Where the score of the first class comes from, by each method.
     pub attributions: Vec<AttributionContents>,
 }
@@ -371,6 +374,7 @@ fn seen(
         name: image.name.clone(),
         label: image.label.clone(),
         bytes: image.bytes.clone(),
+        arithmetic: examples(&inspector, layers)?,
         attributions: attributions(model, image, class, options, progress)?,
         prediction,
         scales: ranges(&maps, options.scale),

@@ -2,10 +2,12 @@
 
 use convnet_kernels::Machine;
 
+use super::attribution::Target;
 use crate::error::{Error, Result};
+use crate::layer::relu::RectifierRule;
 use crate::model::{Model, check_image};
 use crate::network::NodeId;
-use crate::plan::{Plan, Purpose};
+use crate::plan::{Plan, Purpose, Seed};
 use crate::tensor::Tensor;
 
 /// A model that has seen one image, with every activation kept.
@@ -67,5 +69,28 @@ impl<'a> Inspector<'a> {
         let value = self.plan.activation(id).ok_or_else(|| Error::Argument(format!("the network has no value {id}")))?;
         let shape = value.shape()?;
         Tensor::new(shape.chw().to_vec(), value.into_values())
+    }
+
+    /// Walks back from a target, the score of a class or any neuron, so that [`gradient`](Self::gradient) gives its gradient
+    /// with respect to any value that it depends on. Gives the target's number.
+    ///
+    /// # Errors
+    /// There is no such class, layer or place.
+    pub fn differentiate(&mut self, target: &Target) -> Result<f32> {
+        let network = self.model.network();
+        let spot = target.spot(network)?;
+        let mut seed = vec![0.0; network.shape(spot.value).image()];
+        seed[spot.index] = 1.0;
+        let number = self.value(spot.value)?.values()[spot.index];
+        self.plan.backward_from(self.model.parameters(), &[Seed { at: spot.value, gradient: &seed }], RectifierRule::Gradient);
+        Ok(number)
+    }
+
+    /// The gradient of what was [differentiated](Self::differentiate) last with respect to a value, C×H×W; `None` where it
+    /// does not depend on it, and before anything was differentiated.
+    pub fn gradient(&self, id: NodeId) -> Option<Tensor> {
+        let gradient = self.plan.gradient(id)?;
+        let shape = gradient.shape().ok()?;
+        Tensor::new(shape.chw().to_vec(), gradient.into_values()).ok()
     }
 }

@@ -3,7 +3,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `inspector` | a model that has seen one image |
-//! | `explain` | one number as products, sum and bias |
+//! | `explain` | the arithmetic of single numbers, forward and backward, and its pictures |
 //! | `filters` | weights of convolutions: norms, dead and doubled filters |
 //! | `maps` | activation maps of an image |
 //! | `attribution` | which pixels a score comes from |
@@ -29,7 +29,7 @@ pub mod contents;
 pub mod deletion;
 mod effective;
 mod eigen;
-mod explain;
+pub mod explain;
 mod filmstrip;
 mod filters;
 pub mod folder;

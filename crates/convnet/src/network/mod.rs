@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::layer::{Layer, LayerRules, ParameterSpec};
 use crate::shape::Shape;
 
+mod coverage;
 mod display;
 mod parameters;
 pub mod receptive_field;
@@ -31,6 +32,8 @@ pub mod summary;
 pub mod text;
 mod torch;
 
+pub(crate) use coverage::readings;
+pub use coverage::{Counts, Coverage};
 pub use parameters::{Parameter, Parameters};
 pub use receptive_field::{AxisField, ReceptiveField, Region};
 pub use solve::{AxisSolutions, Solution, Solutions, Solve};

@@ -232,7 +232,7 @@ fn hull(known: &Range<usize>, new: Range<usize>) -> Range<usize> {
 
 /// How a layer reads one of its inputs along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Same,
     Window(Axis),
     Whole,
@@ -240,7 +240,7 @@ enum Way {
 
 /// How a layer reads one of its inputs, along height and width. A layer that changes a length without a window reads it
 /// as a whole.
-fn ways(node: &Node, input: Shape) -> [Way; 2] {
+pub(super) fn ways(node: &Node, input: Shape) -> [Way; 2] {
     let output = node.output_shape();
     let pixel = |input: usize, output: usize| if input == output { Way::Same } else { Way::Whole };
     match node.layer().reach() {

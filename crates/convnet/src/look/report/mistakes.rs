@@ -25,7 +25,7 @@ const SMALL: usize = 64;
 /// The most points of a curve that are drawn.
 const MOST_POINTS: usize = 80;
 /// Sides of the calibration curve, and where its plot begins.
-const CURVE: [f64; 2] = [340.0, 330.0];
+const CURVE: [f64; 2] = [352.0, 332.0];
 const PLOT: [f64; 4] = [42.0, 8.0, 332.0, 232.0];
 /// Where the counts of images stand under it.
 const COUNTS: [f64; 2] = [298.0, 250.0];
@@ -82,7 +82,7 @@ struct BinView {
     left: String,
     width: String,
     middle: String,
-    /// Top and height of the bar of the accuracy, of the gap to the confidence, and of the count.
+    /// Top and height of the bar up to the smaller of accuracy and confidence, of the gap to the larger, and of the count.
     bar: [String; 2],
     gap: [String; 2],
     over: bool,
@@ -233,7 +233,7 @@ fn calibration_view(found: &Calibration, all: &Mistakes, t: &Texts) -> Calibrati
             left: coordinate(x),
             width: coordinate(width),
             middle: coordinate(x + width / 2.0),
-            bar: between(bottom, up.place(accuracy)),
+            bar: between(bottom, up.place(accuracy.min(confidence))),
             gap: between(up.place(accuracy.min(confidence)), up.place(accuracy.max(confidence))),
             over: confidence > accuracy,
             counts: between(COUNTS[0], counts.place(bin.images as f64)),

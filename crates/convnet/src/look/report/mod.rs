@@ -17,6 +17,7 @@ use crate::layer::Role;
 use crate::page::colour::{self, Swatch};
 use crate::page::number::{GAP, count, figure, percent, sizes};
 
+mod arithmetic;
 mod attribution;
 mod codes;
 mod fields;
@@ -30,6 +31,7 @@ mod statistics;
 mod tests;
 mod texts;
 
+use arithmetic::Arithmetic;
 use attribution::Attributions;
 use codes::{Codes, Part};
 use fields::Fields;
@@ -38,7 +40,8 @@ use layers::LayerView;
 use mistakes::MistakesView;
 use shown::Shown;
 use statistics::StatisticsView;
-use texts::{Texts, fill};
+use texts::Texts;
+pub(in crate::look) use texts::fill;
 
 /// How large an image is shown.
 const IMAGE: usize = 112;
@@ -88,7 +91,7 @@ impl FromStr for Language {
 /// # Errors
 /// The parts do not fit together: a layer that the model does not have, an image of another size.
 pub fn render(contents: &Contents<'_>, title: &str, commands: &[String], language: Language) -> Result<String> {
-    let page = Page::new(contents, title, commands, language.texts())?;
+    let page = Page::new(contents, title, commands, language)?;
     page.render().map_err(|error| Error::Unsupported(format!("the report could not be written: {error}")))
 }
 
@@ -104,6 +107,7 @@ struct Page<'a> {
     maps: Vec<MapColours>,
     images: Vec<ImageView<'a>>,
     attributions: Vec<Attributions<'a>>,
+    arithmetic: Option<Arithmetic>,
     fields: Option<Fields>,
     statistics: Option<StatisticsView<'a>>,
     mistakes: Option<MistakesView<'a>>,
@@ -150,7 +154,8 @@ struct ClassView<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn new(contents: &'a Contents<'a>, title: &'a str, commands: &'a [String], t: &'static Texts) -> Result<Self> {
+    fn new(contents: &'a Contents<'a>, title: &'a str, commands: &'a [String], language: Language) -> Result<Self> {
+        let t = language.texts();
         let layers = layers::views(contents, t)?;
         let codes = Codes::new(contents, t)?;
         let neuron = layers.iter().find(|layer| !layer.neurons.is_empty()).map_or("conv1", |layer| layer.name);
@@ -163,6 +168,7 @@ impl<'a> Page<'a> {
             maps: ColourMap::ALL.map(colours).into(),
             images: contents.images.iter().map(|image| image_view(contents, image, t)).collect::<Result<_>>()?,
             attributions: attribution::views(contents, t)?,
+            arithmetic: arithmetic::view(contents, title, language)?,
             fields: fields::view(contents, t)?,
             statistics: contents.statistics.as_ref().map(|found| statistics::view(found, &contents.layers, t)),
             mistakes: mistakes::view(contents, t)?,

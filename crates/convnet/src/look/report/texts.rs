@@ -174,6 +174,8 @@ table! {
     frame_filters_alt,
     frame_neuron_alt,
     to_top,
+    arithmetic,
+    arithmetic_about,
     next,
     mistakes,
     mistakes_about,
@@ -203,6 +205,7 @@ table! {
     confidence,
     confidence_axis,
     accuracy_axis,
+    images_axis,
     bin_title,
     accuracy_key,
     over_key,
@@ -216,7 +219,7 @@ table! {
 }
 
 /// A text with its places filled.
-pub(super) fn fill(text: &str, values: &[&str]) -> String {
+pub(in crate::look) fn fill(text: &str, values: &[&str]) -> String {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     // One pass: what is filled in is never looked through for places.

@@ -155,6 +155,7 @@ pub(in crate::look::report) const ENGLISH: Texts = Texts {
     confidence: "Confidence",
     confidence_axis: "confidence in %",
     accuracy_axis: "accuracy in %",
+    images_axis: "images",
     bin_title: "Confidence {0}: {1} images, mean confidence {2}, accuracy {3}",
     accuracy_key: "accuracy",
     over_key: "too sure",
@@ -165,6 +166,8 @@ pub(in crate::look::report) const ENGLISH: Texts = Texts {
     curves_about: "Left precision over recall with its area, the average precision; right the true over the false positive rate with its area, the AUC (the dashed line is chance). Both axes go from 0 to 1.",
     curves_of: "Shown are the {0} of {1} classes that are told worst from all others.",
     curves_alt: "Curves of {0}: average precision {1}, AUC {2}",
+    arithmetic: "The arithmetic",
+    arithmetic_about: "How one number comes about for {0}: the largest of the first convolution and of the first pooling. Grey fields lie in the padding; a frame marks what the pooling chose.",
     methods: [
         MethodTexts { name: "Gradient", meaning: "How fast the score changes with each pixel.", warning: None },
         MethodTexts { name: "Gradient × input", meaning: "Each pixel times how fast the score changes with it.", warning: None },

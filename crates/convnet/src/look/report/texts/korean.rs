@@ -155,6 +155,7 @@ pub(in crate::look::report) const KOREAN: Texts = Texts {
     confidence: "확신도",
     confidence_axis: "확신도 %",
     accuracy_axis: "정확도 %",
+    images_axis: "이미지 수",
     bin_title: "확신도 {0}: 이미지 {1}장, 평균 확신도 {2}, 정확도 {3}",
     accuracy_key: "정확도",
     over_key: "지나친 확신",
@@ -165,6 +166,8 @@ pub(in crate::look::report) const KOREAN: Texts = Texts {
     curves_about: "왼쪽은 재현율에 대한 정밀도와 그 넓이(AP), 오른쪽은 거짓 양성률에 대한 참 양성률과 그 넓이(AUC)입니다. 점선은 우연이며, 두 축은 0에서 1까지입니다.",
     curves_of: "클래스 {1}개 중 구별이 가장 어려운 {0}개만 보입니다.",
     curves_alt: "{0}의 곡선: 평균 정밀도 {1}, AUC {2}",
+    arithmetic: "계산",
+    arithmetic_about: "{0}에서 숫자 하나가 나오는 과정입니다. 첫 합성곱과 첫 풀링의 가장 큰 값을 골랐습니다. 회색 칸은 패딩이고, 테두리는 풀링이 고른 자리입니다.",
     methods: [
         MethodTexts {
             name: "기울기", meaning: "픽셀이 변할 때 점수가 얼마나 빨리 변하는지 봅니다.", warning: None

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use convnet_kernels::window::Window;
 
-use super::Inspector;
 use crate::error::{Error, Result};
 use crate::layer::{Layer, LayerRules};
-use crate::network::{Node, NodeId};
+use crate::look::Inspector;
+use crate::network::{Network, Node, NodeId};
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// One number that goes into another.
@@ -86,15 +87,8 @@ pub struct Explanation {
 /// There is no such layer or place, or the layer's rule is not one of numbers in a window (the message says which are).
 pub fn explain(inspector: &Inspector<'_>, layer: &str, at: [usize; 3]) -> Result<Explanation> {
     let network = inspector.model().network();
-    let id = network.find(layer)?;
-    let node = network.node(id).ok_or_else(|| Error::Argument(format!("there is no layer '{layer}'")))?;
-    let shape = node.output_shape();
-    if at[0] >= shape.c || at[1] >= shape.h || at[2] >= shape.w {
-        return Err(Error::Argument(format!(
-            "the output of '{layer}' is {}x{}x{}; {},{},{} lies outside (channel, row and column count from 0)",
-            shape.c, shape.h, shape.w, at[0], at[1], at[2]
-        )));
-    }
+    let (id, node) = found(network, layer)?;
+    check_place(layer, node.output_shape(), at)?;
     let inputs = node.inputs().iter().map(|input| Source::new(inspector, *input)).collect::<Result<Vec<_>>>()?;
     let work = arithmetic(inspector, node, &inputs, at)?;
     let region = network.region(id, at[1], at[2])?;
@@ -117,20 +111,38 @@ pub fn explain(inspector: &Inspector<'_>, layer: &str, at: [usize; 3]) -> Result
     })
 }
 
+/// A layer by its name.
+pub(super) fn found<'a>(network: &'a Network, layer: &str) -> Result<(NodeId, &'a Node)> {
+    let id = network.find(layer)?;
+    let node = network.node(id).ok_or_else(|| Error::Argument(format!("there is no layer '{layer}'")))?;
+    Ok((id, node))
+}
+
+/// Whether channel, row and column lie in a value.
+pub(super) fn check_place(name: &str, shape: Shape, at: [usize; 3]) -> Result<()> {
+    if at.iter().zip(shape.chw()).all(|(place, size)| *place < size) {
+        return Ok(());
+    }
+    Err(Error::Argument(format!(
+        "the output of '{name}' is {}x{}x{}; {},{},{} lies outside (channel, row and column count from 0)",
+        shape.c, shape.h, shape.w, at[0], at[1], at[2]
+    )))
+}
+
 /// A value that a layer reads.
-struct Source {
+pub(super) struct Source {
     name: String,
     values: Tensor,
 }
 
 impl Source {
-    fn new(inspector: &Inspector<'_>, id: NodeId) -> Result<Self> {
+    pub fn new(inspector: &Inspector<'_>, id: NodeId) -> Result<Self> {
         let name = inspector.model().network().node(id).map_or("image", Node::name).to_owned();
         Ok(Self { name, values: inspector.value(id)? })
     }
 
     /// The number at a place, or 0 and `padding` outside.
-    fn term(&self, at: [i64; 3], weight: f64) -> Term {
+    pub fn term(&self, at: [i64; 3], weight: f64) -> Term {
         let sizes = self.values.sizes();
         let inside = at.iter().zip(sizes).all(|(place, size)| *place >= 0 && *place < *size as i64);
         let input = if inside { f64::from(pixel(&self.values, at.map(|place| place as usize))) } else { 0.0 };
@@ -138,7 +150,7 @@ impl Source {
     }
 }
 
-fn pixel(values: &Tensor, at: [usize; 3]) -> f32 {
+pub(super) fn pixel(values: &Tensor, at: [usize; 3]) -> f32 {
     let sizes = values.sizes();
     values.values()[(at[0] * sizes[1] + at[1]) * sizes[2] + at[2]]
 }
@@ -174,7 +186,7 @@ fn bias_text(bias: bool) -> &'static str {
 }
 
 /// A parameter of a layer by its last name.
-fn parameter<'a>(inspector: &'a Inspector<'_>, node: &Node, name: &str) -> Option<&'a [f32]> {
+pub(super) fn parameter<'a>(inspector: &'a Inspector<'_>, node: &Node, name: &str) -> Option<&'a [f32]> {
     let found = inspector.model().parameters().get(&format!("{}.{name}", node.name()));
     found.map(|parameter| parameter.tensor.values())
 }
@@ -196,7 +208,8 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
                 })
             });
             let rule = format!(
-                "Σ over {channels} channels × {}×{} of input · weight{} (the kernel is not flipped)",
+                "Σ over {} × {}×{} of input · weight{} (the kernel is not flipped)",
+                if channels == 1 { "1 channel".to_owned() } else { format!("{channels} channels") },
                 conv.window.h.size,
                 conv.window.w.size,
                 bias_text(conv.bias)
@@ -256,7 +269,7 @@ fn arithmetic(inspector: &Inspector<'_>, node: &Node, inputs: &[Source], at: [us
 }
 
 /// Row and column of each element of window (`y`, `x`), those in the padding too.
-fn window_places(window: &Window, y: usize, x: usize) -> impl Iterator<Item = [i64; 2]> + use<> {
+pub(super) fn window_places(window: &Window, y: usize, x: usize) -> impl Iterator<Item = [i64; 2]> + use<> {
     let (h, w) = (window.h, window.w);
     let row = move |tap: usize| h.start(y) as i64 + (tap * h.dilation) as i64;
     let column = move |tap: usize| w.start(x) as i64 + (tap * w.dilation) as i64;
@@ -269,7 +282,7 @@ fn plane_places(node: &Node) -> impl Iterator<Item = [i64; 2]> + use<> {
 }
 
 /// By how many numbers a mean is divided: Torch counts the padding, clipped to it at the far side, or leaves it out.
-fn counted_in_mean(window: &Window, input: [usize; 2], at: [usize; 2], padding: bool) -> usize {
+pub(super) fn counted_in_mean(window: &Window, input: [usize; 2], at: [usize; 2], padding: bool) -> usize {
     let axes = [(&window.h, input[0], at[0]), (&window.w, input[1], at[1])];
     axes.into_iter()
         .map(|(axis, length, output)| {
@@ -292,11 +305,7 @@ fn elementwise(term: Term, rule: &str, function: impl Fn(f64) -> f64) -> Work {
 fn maximum(input: &Source, places: impl Iterator<Item = [i64; 2]>, channel: usize, rule: &str) -> Work {
     let terms = places.map(|[row, column]| input.term([channel as i64, row, column], 0.0)).filter(|term| !term.padding);
     let mut terms: Vec<Term> = terms.collect();
-    let chosen = terms.iter().enumerate().fold(None, |best: Option<usize>, (place, term)| match best {
-        Some(best) if !(term.input > terms[best].input || (term.input.is_nan() && !terms[best].input.is_nan())) => Some(best),
-        _ => Some(place),
-    });
-    let Some(chosen) = chosen else {
+    let Some(chosen) = largest(&terms) else {
         return Work { rule: rule.into(), terms, sum: 0.0, factors: Vec::new(), recomputed: f64::NEG_INFINITY, choice: None };
     };
     (terms[chosen].weight, terms[chosen].product) = (1.0, terms[chosen].input);
@@ -306,10 +315,21 @@ fn maximum(input: &Source, places: impl Iterator<Item = [i64; 2]>, channel: usiz
     Work { rule: rule.into(), terms, sum: value, factors: Vec::new(), recomputed: value, choice }
 }
 
+/// The place of the largest number: the first of ties, a NaN before every number.
+fn largest(terms: &[Term]) -> Option<usize> {
+    terms.iter().enumerate().fold(None, |best: Option<usize>, (place, term)| match best {
+        Some(best) if !(term.input > terms[best].input || (term.input.is_nan() && !terms[best].input.is_nan())) => Some(best),
+        _ => Some(place),
+    })
+}
+
+/// What the window at row and column `at` of a maximum pooling's output takes of a channel.
+pub(super) fn chosen(input: &Source, window: &Window, channel: usize, at: [usize; 2]) -> Option<[usize; 3]> {
+    maximum(input, window_places(window, at[0], at[1]), channel, "").choice.map(|choice| choice.at)
+}
+
 fn batch_norm(inspector: &Inspector<'_>, node: &Node, term: Term, channel: usize, epsilon: f64) -> Work {
-    let of = |name: &str, missing: f64| parameter(inspector, node, name).map_or(missing, |values| f64::from(values[channel]));
-    let (mean, variance, scale, shift) = (of("running_mean", 0.0), of("running_var", 1.0), of("weight", 1.0), of("bias", 0.0));
-    let normalise = 1.0 / (variance + epsilon).sqrt();
+    let [mean, normalise, scale, shift] = batch_norm_factors(inspector, node, channel, epsilon);
     let recomputed = (term.input - mean) * normalise * scale + shift;
     let factors = [("running mean", mean), ("1/√(running variance + ε)", normalise), ("weight", scale), ("bias", shift)];
     Work {
@@ -320,4 +340,10 @@ fn batch_norm(inspector: &Inspector<'_>, node: &Node, term: Term, channel: usize
         recomputed,
         choice: None,
     }
+}
+
+/// Running mean, 1/√(running variance + ε), weight and bias of a channel.
+pub(super) fn batch_norm_factors(inspector: &Inspector<'_>, node: &Node, channel: usize, epsilon: f64) -> [f64; 4] {
+    let of = |name: &str, missing: f64| parameter(inspector, node, name).map_or(missing, |values| f64::from(values[channel]));
+    [of("running_mean", 0.0), 1.0 / (of("running_var", 1.0) + epsilon).sqrt(), of("weight", 1.0), of("bias", 0.0)]
 }

@@ -1,38 +1,13 @@
-//! `convnet explain`: one number as arithmetic.
+//! One output number in words.
 
-use std::process::ExitCode;
+use convnet::look::{Explanation, Term};
 
-use convnet::Result;
-use convnet::data::{Dataset, read_image};
-use convnet::look::{Explanation, Inspector, Term, explain};
-use convnet::model::Model;
-
-use crate::arguments::ExplainArguments;
-use crate::output::Output;
-use crate::sources::test_image;
+use super::largest;
 
 /// Rows and columns of the image beyond which the patch is not printed.
 const PRINTED_PATCH: usize = 16;
 
-pub fn run(arguments: &ExplainArguments, output: &Output) -> Result<ExitCode> {
-    let model = Model::load(&arguments.model)?;
-    let image = image(&arguments.image, &model)?;
-    let inspector = Inspector::new(&model, &image)?;
-    let explanation = explain(&inspector, &arguments.layer, arguments.at)?;
-    output.json(&explanation)?;
-    output.result(text(&explanation, arguments.terms))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn image(argument: &str, model: &Model) -> Result<Vec<u8>> {
-    if !argument.starts_with("test:") {
-        return read_image(argument, model.image_size());
-    }
-    let data = Dataset::embedded();
-    Ok(data.test.image(test_image(argument, &data)?).to_vec())
-}
-
-fn text(explanation: &Explanation, most: usize) -> String {
+pub fn text(explanation: &Explanation, most: usize) -> String {
     let [k, y, x] = explanation.at;
     let mut text = format!(
         "{} ({}), channel {k}, row {y}, column {x} = {:.6}\n{}\n",
@@ -68,12 +43,10 @@ fn text(explanation: &Explanation, most: usize) -> String {
 
 /// The terms: those in their places if they are few, the largest products otherwise.
 fn terms(explanation: &Explanation, most: usize) -> String {
-    let mut shown: Vec<&Term> = explanation.terms.iter().collect();
-    let mut text = String::new();
-    if shown.len() > most {
-        shown.sort_by(|a, b| b.product.abs().total_cmp(&a.product.abs()));
-        shown.truncate(most);
-        text += &format!("the {most} largest of {} products (--terms prints more):\n", explanation.terms.len());
+    let (shown, left_out) = largest(&explanation.terms, most, |term: &Term| term.product, "products");
+    let mut text = left_out.trim_start().to_owned();
+    if !text.is_empty() {
+        text.push('\n');
     }
     text += "  from                 channel   row   col         input        weight       product";
     for term in shown {
