@@ -239,7 +239,7 @@ fn compact(number: f64) -> String {
     let text = match size {
         _ if !number.is_finite() => return figure(number),
         0.0 => "0".to_owned(),
-        _ if size < 0.0005 || size >= 99_999.0 => format!("{size:.0e}"),
+        _ if !(0.0005..99_999.0).contains(&size) => format!("{size:.0e}"),
         _ if size < 0.095 => format!("{size:.3}").trim_start_matches('0').to_owned(),
         _ if size < 9.995 => format!("{size:.2}"),
         _ if size < 99.95 => format!("{size:.1}"),
