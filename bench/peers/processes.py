@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from turns import HERE, Failed, environment, jemalloc
+from turns import HERE, Failed, environment, jemalloc, spoken
 
 
 def run(command, extra=None):
@@ -15,7 +15,7 @@ def run(command, extra=None):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment(extra))
     seconds = time.perf_counter() - begun
     if done.returncode != 0:
-        raise Failed(f"{' '.join(map(str, command))}: {done.stderr.strip()[-400:]}")
+        raise Failed(f"{spoken(command)}: {done.stderr.strip()[-400:]}")
     return done.stdout, seconds
 
 

@@ -31,6 +31,11 @@ GLIBC = {
 JEMALLOC = {"MALLOC_CONF": "thp:always,oversize_threshold:1,background_thread:false,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1"}
 
 
+def spoken(command):
+    """A command as it is reported: programs and files by their names, wherever they lie."""
+    return " ".join(Path(str(part)).name for part in command)
+
+
 class Failed(Exception):
     """A process ended, or answered with an error."""
 
@@ -67,7 +72,7 @@ class LineProcess:
         reply = self.child.stdout.readline()
         if not reply:
             reason = self.child.stderr.read().strip() if self.child.stderr else f"exit code {self.child.wait()}"
-            raise Failed(f"{' '.join(self.command)}: {reason}")
+            raise Failed(f"{spoken(self.command)}: {reason}")
         return json.loads(reply)
 
     def lives(self):
