@@ -18,7 +18,7 @@ REASONS = [
     ("softmax, ", r"bn @ 1x", "few rows of many channels: putting the sums of the pieces together, in f64, weighs as much as the rows"),
     ("softmax, ", r"bn @", "larger than the caches: channels last, the statistics and the result need a pass over memory each, while in "
                            "PyTorch's contiguous layout a channel stays in the cache between the two"),
-    ("softmax, ", r"@ \d+x6x", "6 channels are computed four at a time"),
+    ("softmax, ", r"@ \d+x6x", "6 channels fill less than a vector: each window's gradient is given away number by number"),
     ("softmax, ", r"pool|relu", "larger than the caches: memory is the limit, and PyTorch comes nearer to it"),
     ("inference", r"lenet5", "6 channels, and 6 filters in pairs, fill less than a vector; its pooling takes a fifth of the time"),
     ("inference", r"mobilenet", "1x1 convolutions of 16 to 32 channels: the loop around the products takes a fifth of the time"),

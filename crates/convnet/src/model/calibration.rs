@@ -29,7 +29,7 @@ pub struct CalibrationBin {
     pub accuracy: Option<f64>,
 }
 
-/// Whether a model is right as often as it says. See the [module](self).
+/// Whether a model is right as often as it says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// [`CALIBRATION_BINS`] equally wide ranges of confidence from 0 to 1, each without its lower and with its upper end.
