@@ -78,18 +78,13 @@ fn in_lanes<T: Real>(x: &[T], start: T, term: impl Fn(T) -> T, join: impl Fn(T, 
 }
 
 #[inline(always)]
-fn largest<T: Real>(x: &[T]) -> T {
-    in_lanes(x, T::NEG_INFINITY, |x| x, |most, x| if x > most { x } else { most })
-}
-
-#[inline(always)]
 fn sum<T: Real>(x: &[T]) -> T {
     in_lanes(x, T::ZERO, |x| x, |sum, x| sum + x)
 }
 
 /// The largest number of a row: blocks may share numbers.
 #[inline(always)]
-fn largest_in_blocks<T: Real, const N: usize>(x: &[T]) -> T {
+fn largest<T: Real, const N: usize>(x: &[T]) -> T {
     let larger = |most: T, x: T| if x > most { x } else { most };
     let mut lanes = [T::NEG_INFINITY; N];
     for first in blocks::<N>(x.len()) {
@@ -123,7 +118,7 @@ per_isa! {
         for (index, y) in y.chunks_mut(group).enumerate() {
             for (row, y) in y.chunks_exact_mut(channels).enumerate() {
                 let x = x.map(|x| &x[index * group + row * channels..][..channels]);
-                let most = largest_in_blocks::<T, N>(x.unwrap_or(y));
+                let most = largest::<T, N>(x.unwrap_or(y));
                 set_in_blocks::<T, N>(x, y, |x| x - most);
             }
             // Rows end anywhere in a vector, but here that is of no matter.
@@ -167,10 +162,10 @@ compiled_once! {
 }
 
 per_isa! {
-    fn log_softmax_rows<T: Real>(channels: usize, x: Option<&[T]>, y: &mut [T]) {
+    fn log_softmax_rows<T: Real, const N: usize>(channels: usize, x: Option<&[T]>, y: &mut [T]) {
         for (row, y) in y.chunks_exact_mut(channels).enumerate() {
             let x = x.map(|x| &x[row * channels..][..channels]);
-            let most = largest(x.unwrap_or(y));
+            let most = largest::<T, N>(x.unwrap_or(y));
             let logarithm = in_lanes(x.unwrap_or(y), T::ZERO, |x| exp(x - most), |sum, power| sum + power).ln();
             set_row(x, y, |x| x - most - logarithm);
         }
@@ -183,7 +178,7 @@ compiled_once! {
     /// # Panics
     /// As [`softmax`].
     pub fn log_softmax<T>(machine: &'a Machine, channels: usize, x: Option<&'a [T]>, y: &'a mut [T]) {
-        rows(machine, channels, x, y, |_, x, y| log_softmax_rows(machine.isa, channels, x, y));
+        rows(machine, channels, x, y, |_, x, y| by_channels!(16, channels, log_softmax_rows::<T>(machine.isa, channels, x, y)));
     }
 }
 

@@ -64,6 +64,12 @@ impl Split {
         self.labels.is_empty()
     }
 
+    /// Numbers of at most so many images, evenly spread over the split; all if there are not more.
+    pub fn spread(&self, images: usize) -> Vec<usize> {
+        let count = images.min(self.len());
+        (0..count).map(|number| number * self.len() / count).collect()
+    }
+
     /// The bytes of one image, C×H×W.
     ///
     /// # Panics

@@ -53,7 +53,8 @@ pub struct EffectiveField {
 pub fn effective_fields(model: &Model, layers: &[String], split: &Split, images: usize, machine: &Machine) -> Result<Vec<EffectiveField>> {
     let network = model.network();
     let ids = layers.iter().map(|layer| network.find(layer)).collect::<Result<Vec<_>>>()?;
-    let count = images.min(split.len());
+    let samples = split.spread(images);
+    let count = samples.len();
     if count == 0 {
         return Err(Error::Argument(format!("effective fields over {images} of {} images; at least one is needed", split.len())));
     }
@@ -62,8 +63,8 @@ pub fn effective_fields(model: &Model, layers: &[String], split: &Split, images:
     let mut plan: Plan = Plan::new(network, 1, Purpose::Inspect, machine)?;
     let mut values = vec![0.0; channels * h * w];
     let mut energy = vec![vec![0.0_f64; h * w]; ids.len()];
-    for image in 0..count {
-        model.normalisation().apply(split.image(image * split.len() / count), &mut values);
+    for (image, &sample) in samples.iter().enumerate() {
+        model.normalisation().apply(split.image(sample), &mut values);
         plan.forward(model.parameters(), &values, 0);
         for (energy, id) in energy.iter_mut().zip(&ids) {
             let shape = network.shape(*id);

@@ -17,12 +17,18 @@ pub(super) fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     order.sort_by(|a, b| diagonal[*b].total_cmp(&diagonal[*a]));
     let mut vectors = Vec::with_capacity(n * n);
     for &number in &order {
-        let row = &rows[number * n..][..n];
-        let largest = row.iter().fold(0.0_f64, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
-        let sign = if largest < 0.0 { -1.0 } else { 1.0 };
-        vectors.extend(row.iter().map(|value| sign * value));
+        make_positive(&mut rows[number * n..][..n]);
+        vectors.extend_from_slice(&rows[number * n..][..n]);
     }
     (order.iter().map(|number| diagonal[*number]).collect(), vectors)
+}
+
+/// Turns a direction around unless its number farthest from 0, the first of equals, is positive.
+pub(super) fn make_positive(direction: &mut [f64]) {
+    let largest = direction.iter().fold(0.0_f64, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
+    if largest < 0.0 {
+        direction.iter_mut().for_each(|value| *value = -*value);
+    }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

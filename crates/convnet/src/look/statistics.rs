@@ -70,13 +70,14 @@ pub struct ChannelStatistics {
 /// There is no image, the images have another size than the network takes, or the memory for one cannot be had.
 pub fn statistics(model: &Model, split: &Split, images: usize, machine: &Machine) -> Result<Statistics> {
     let network = model.network();
-    let count = images.min(split.len());
+    let samples = split.spread(images);
+    let count = samples.len();
     if count == 0 {
         return Err(Error::Argument(format!("statistics of {images} of {} images; at least one is needed", split.len())));
     }
     check_image(network.input_shape(), split.image(0))?;
     let mut sums: Vec<Vec<Sums>> = network.nodes().iter().map(|node| vec![Sums::NONE; node.output_shape().c]).collect();
-    let write = |number: usize, values: &mut [f32]| model.normalisation().apply(split.image(number * split.len() / count), values);
+    let write = |number: usize, values: &mut [f32]| model.normalisation().apply(split.image(samples[number]), values);
     Viewer::new(model, count, machine)?.show(count, None, write, |images, plan| {
         for ((id, node), sums) in network.layers().zip(&mut sums) {
             let Some(activation) = plan.activation(id) else { continue };

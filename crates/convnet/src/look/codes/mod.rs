@@ -202,11 +202,11 @@ pub fn code(model: &Model, image: &[u8], layer: &str, machine: &Machine) -> Resu
 /// # Errors
 /// There would be none.
 pub(super) fn chosen(split: &Split, samples: usize) -> Result<Vec<usize>> {
-    let count = samples.min(split.len());
-    if count == 0 {
+    let images = split.spread(samples);
+    if images.is_empty() {
         return Err(Error::Argument(format!("codes of {samples} of {} images; at least one is needed", split.len())));
     }
-    Ok((0..count).map(|number| number * split.len() / count).collect())
+    Ok(images)
 }
 
 /// Whether the codes of so many images at a layer can be held.
@@ -227,6 +227,21 @@ fn checked(what: &str, count: usize, length: usize) -> Result<()> {
         bytes >> 20,
         LIMIT >> 20
     )))
+}
+
+/// Codes for tests.
+#[cfg(test)]
+mod samples {
+    use super::*;
+
+    /// Rows of one class at a layer `fc1`.
+    pub fn of_values(values: &[f32], count: usize) -> Codes {
+        Codes::of_rows("fc1", vec![0; count], values.to_vec()).unwrap()
+    }
+
+    pub fn machine(threads: usize) -> Machine {
+        Machine::new(convnet_kernels::Isa::detect(), threads)
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use convnet_kernels::Machine;
 
 use super::Codes;
 use crate::error::{Error, Result};
-use crate::look::eigen::eigen;
+use crate::look::eigen::{eigen, make_positive};
 use crate::look::gram::{Gram, centre};
 
 /// The largest matrix whose eigenvectors are sought.
@@ -91,25 +91,10 @@ fn by_numbers(codes: &Codes, mean: &[f64], count: usize, machine: &Machine) -> (
     (values, vectors)
 }
 
-fn make_positive(component: &mut [f64]) {
-    let largest = component.iter().fold(0.0_f64, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
-    if largest < 0.0 {
-        component.iter_mut().for_each(|value| *value = -*value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{machine, of_values};
     use super::*;
-    use convnet_kernels::Isa;
-
-    fn of_values(values: &[f32], count: usize) -> Codes {
-        Codes::of_rows("fc1", vec![0; count], values.to_vec()).unwrap()
-    }
-
-    fn machine(threads: usize) -> Machine {
-        Machine::new(Isa::detect(), threads)
-    }
 
     #[test]
     fn points_on_a_line_have_one_component() {

@@ -47,12 +47,9 @@ fn order(n: usize, own: usize, distance: impl Fn(usize) -> f64) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::of_values;
     use super::*;
     use convnet_kernels::Isa;
-
-    fn of_values(values: &[f32], count: usize) -> Codes {
-        Codes::of_rows("fc1", vec![0; count], values.to_vec()).unwrap()
-    }
 
     #[test]
     fn a_true_map_has_1_and_a_wrong_one_the_share_of_the_formula() {

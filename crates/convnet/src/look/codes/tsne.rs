@@ -246,16 +246,8 @@ fn forces_on(row: usize, joint: &[f64], x: &[f64], y: &[f64]) -> Forces {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{machine, of_values};
     use super::*;
-    use convnet_kernels::Isa;
-
-    fn of_values(values: &[f32], count: usize) -> Codes {
-        Codes::of_rows("fc1", vec![0; count], values.to_vec()).unwrap()
-    }
-
-    fn machine(threads: usize) -> Machine {
-        Machine::new(Isa::detect(), threads)
-    }
 
     /// Three clouds of points in five dimensions.
     fn clouds() -> Codes {

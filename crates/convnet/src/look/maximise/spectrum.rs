@@ -124,8 +124,7 @@ pub fn decay_of(split: &Split) -> f64 {
     let [_, h, w] = split.size();
     let spectrum = Spectrum::<f64>::new(h, w, 0.0, 1.0);
     let (mut power, mut amplitudes) = (vec![0.0; h * w], vec![0.0; h * w]);
-    let count = split.len().min(MEASURED);
-    for plane in (0..count).flat_map(|index| split.image(index * split.len() / count).chunks_exact(h * w)) {
+    for plane in split.spread(MEASURED).into_iter().flat_map(|image| split.image(image).chunks_exact(h * w)) {
         let mut plane: Vec<f64> = plane.iter().map(|value| f64::from(*value)).collect();
         spectrum.gradient(&mut plane, &mut amplitudes);
         power.iter_mut().zip(&amplitudes).for_each(|(power, amplitude)| *power += amplitude * amplitude);

@@ -77,11 +77,11 @@ pub struct WrongImage {
 /// # Errors
 /// There is no image, the images have another size than the network takes, labels are no class, or the memory cannot be had.
 pub fn mistakes(model: &Model, split: &Split, images: usize, machine: &Machine) -> Result<Mistakes> {
-    let count = images.min(split.len());
+    let samples = split.spread(images);
+    let count = samples.len();
     if count == 0 {
         return Err(Error::Argument(format!("mistakes on {images} of {} images; at least one is needed", split.len())));
     }
-    let samples: Vec<usize> = (0..count).map(|number| number * split.len() / count).collect();
     let classes = model.classes().len();
     let mut counter = Counter::keeping(model.classes(), count);
     // [image, class], for the curves.

@@ -1,14 +1,13 @@
 //! The filmstrip: filters and synthetic images over the epochs of the training, a column for each moment.
 
+use super::layers::filters_shown;
 use super::neurons::{self, MOST};
 use super::rough_percent;
-use super::shown::{Hover, Legend, Shown, text_of};
+use super::shown::Shown;
 use super::texts::{Texts, fill};
 use crate::error::Result;
 use crate::look::attribution::scores;
-use crate::look::filters::{LayerFilters, square};
-use crate::look::{Contents, Frame};
-use crate::page::picture::Picture;
+use crate::look::{Contents, Frame, LayerFilters};
 
 /// How large the filters of a moment, and an image, are shown.
 const FILTERS: usize = 100;
@@ -83,18 +82,6 @@ fn name_of(contents: &Contents<'_>, layer: &str, channel: usize) -> String {
 }
 
 fn filters(found: &LayerFilters, moment: &str, t: &Texts) -> Result<Shown> {
-    let [k, c, r, s] = found.sizes;
-    let range = found.range();
     let sheet = found.sheet(MOST)?;
-    let columns = if found.are_images() { square(k.min(MOST)) } else { c.min(MOST) };
-    let words = if found.are_images() { t.filter.to_owned() } else { format!("{}|{}", t.filter, t.channel) };
-    let map = if c == 3 { "colour" } else { found.colour_map().name() };
-    let hover = Hover { map, columns, tile: [r, s], ranges: text_of(&[range]), words, layer: None };
-    let alt = fill(t.frame_filters_alt, &[&found.layer, moment]);
-    Ok(Shown {
-        picture: Picture::new(&sheet, FILTERS.max(sheet.width()))?,
-        alt,
-        hover,
-        legend: Some(Legend::new(range, found.colour_map())),
-    })
+    filters_shown(found, &sheet, FILTERS.max(sheet.width()), fill(t.frame_filters_alt, &[&found.layer, moment]), t)
 }

@@ -95,21 +95,27 @@ fn facts(row: &LayerSummary, t: &'static Texts) -> Vec<Fact> {
 }
 
 fn filters_view(filters: &LayerFilters, t: &Texts) -> Result<FiltersView> {
-    let [k, c, r, s] = filters.sizes;
-    let range = filters.range();
-    let sheet = filters.sheet(MOST)?;
-    let columns = if filters.are_images() { square(k.min(MOST)) } else { c.min(MOST) };
-    let words = if filters.are_images() { t.filter.to_owned() } else { format!("{}|{}", t.filter, t.channel) };
-    let mut about = fill(if filters.are_images() { t.filters_images } else { t.filters_grid }, &[&sizes(&[k, c, r, s])]);
+    let [k, c, ..] = filters.sizes;
+    let mut about = fill(if filters.are_images() { t.filters_images } else { t.filters_grid }, &[&sizes(&filters.sizes)]);
     if k > MOST || c > MOST {
         about += " ";
         about += &fill(t.filters_cut, &[&MOST.to_string()]);
     }
-    let map = if c == 3 { "colour" } else { filters.colour_map().name() };
-    let hover = Hover { map, columns, tile: [r, s], ranges: text_of(&[range]), words, layer: Some(filters.layer.clone()) };
     let alt = fill(t.filters_alt, &[&filters.layer, &count(k as u64)]);
-    let legend = Some(Legend::new(range, filters.colour_map()));
-    Ok(FiltersView { about, picture: Shown { picture: Picture::new(&sheet, SHEET)?, alt, hover, legend } })
+    let mut picture = filters_shown(filters, &filters.sheet(MOST)?, SHEET, alt, t)?;
+    picture.hover.layer = Some(filters.layer.clone());
+    Ok(FiltersView { about, picture })
+}
+
+/// The sheet of a layer's filters with its legend.
+pub(super) fn filters_shown(filters: &LayerFilters, sheet: &Raster, shown: usize, alt: String, t: &Texts) -> Result<Shown> {
+    let [k, c, r, s] = filters.sizes;
+    let range = filters.range();
+    let columns = if filters.are_images() { square(k.min(MOST)) } else { c.min(MOST) };
+    let words = if filters.are_images() { t.filter.to_owned() } else { format!("{}|{}", t.filter, t.channel) };
+    let map = if c == 3 { "colour" } else { filters.colour_map().name() };
+    let hover = Hover { map, columns, tile: [r, s], ranges: text_of(&[range]), words, layer: None };
+    Ok(Shown { picture: Picture::new(sheet, shown)?, alt, hover, legend: Some(Legend::new(range, filters.colour_map())) })
 }
 
 fn maps_views<'a>(contents: &'a Contents<'_>, layer: &str, pixels: usize, t: &Texts) -> Result<Vec<MapsView<'a>>> {
