@@ -5,15 +5,15 @@ use std::process::ExitCode;
 
 use convnet::data::{Dataset, read_image};
 use convnet::look::attribution::Method;
-use convnet::look::codes::{self, Asked};
-use convnet::look::maximise::{Colours, Recipe};
+use convnet::look::codes::{self, Asked, InversionRecipe};
+use convnet::look::maximise::{Colours, PerChannel, Recipe};
 use convnet::look::{Contents, NamedImage, Options, folder};
 use convnet::model::Model;
 use convnet::train::snapshots;
 use convnet::{Error, Result};
 use serde_json::json;
 
-use crate::arguments::{LookArguments, MachineArguments};
+use crate::arguments::{LookArguments, MachineArguments, Objective};
 use crate::output::Output;
 use crate::sources::{DataSource, machine, test_image};
 
@@ -43,12 +43,11 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
     let images = images(arguments, &model, data.as_ref())?;
     let small = is_small(&model);
     let other = arguments.compare.as_ref().map(Model::load).transpose()?;
-    let asked_codes = arguments.codes.as_ref().is_some_and(|layer| layer != NONE);
-    if data.is_none() && (other.is_some() || asked_codes) {
+    if data.is_none() && (other.is_some() || asks_for_codes(arguments)) {
         return Err(Error::Argument("--codes and --compare are about the images of a data set; name it with --data".into()));
     }
-    if images.is_empty() && arguments.invert.iter().any(|layer| layer != NONE) {
-        return Err(Error::Argument("--invert is about an image; name one".into()));
+    if images.is_empty() && (arguments.invert.iter().any(|layer| layer != NONE) || !arguments.dream.is_empty()) {
+        return Err(Error::Argument("--invert and --dream are about an image; name one".into()));
     }
     let options = Options {
         layers: arguments.layers.clone(),
@@ -57,7 +56,9 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
         samples: arguments.samples,
         field_samples: FIELD_SAMPLES,
         scale: arguments.scale.into(),
-        recipe: (arguments.steps > 0).then(|| Recipe { steps: arguments.steps, ..Recipe::default() }),
+        recipe: recipe(arguments),
+        each: each(arguments)?,
+        dream: arguments.dream.clone(),
         colours: Some(colours(&model, data.as_ref())),
         neurons: arguments.neurons.unwrap_or(if small { NEURONS } else { FEW_NEURONS }),
         negative: small,
@@ -88,6 +89,24 @@ pub fn run(arguments: &LookArguments, machine_arguments: &MachineArguments, outp
     Ok(ExitCode::SUCCESS)
 }
 
+/// How synthetic images are made; not at all with 0 steps.
+fn recipe(arguments: &LookArguments) -> Option<Recipe> {
+    let named = Recipe::from(arguments.recipe);
+    let total_variation = arguments.total_variation.unwrap_or(named.total_variation);
+    (arguments.steps > 0).then_some(Recipe { steps: arguments.steps, total_variation, ..named })
+}
+
+/// What they are made for.
+fn each(arguments: &LookArguments) -> Result<PerChannel> {
+    match (arguments.objective, arguments.place) {
+        (Objective::Neuron, place) => Ok(PerChannel::Neuron(place)),
+        (Objective::Channel, None) => Ok(PerChannel::Mean),
+        (Objective::Channel, Some(_)) => {
+            Err(Error::Argument("--place is about one neuron; with --objective channel all count, so leave one of them out".into()))
+        }
+    }
+}
+
 /// The run folder, if the training has kept snapshots in it.
 fn run_with_snapshots(model: &Path) -> Result<Option<PathBuf>> {
     Ok(if model.is_dir() && !snapshots(model)?.is_empty() { Some(model.to_owned()) } else { None })
@@ -103,6 +122,10 @@ fn colours(model: &Model, data: Option<&Dataset>) -> Colours {
 fn is_small(model: &Model) -> bool {
     let [_, h, w] = model.image_size();
     h.max(w) <= SMALL
+}
+
+fn asks_for_codes(arguments: &LookArguments) -> bool {
+    arguments.codes.as_ref().is_some_and(|layer| layer != NONE)
 }
 
 /// What of codes is looked at: of small networks, and where no layer was named, all of it without being asked.
@@ -121,9 +144,9 @@ fn asked<'a>(arguments: &LookArguments, model: &Model, small: bool, other: Optio
             true if by_itself && arguments.steps > 0 => codes::invertible(model.network(), INVERTED),
             true => Vec::new(),
         },
-        similarity: if small || other.is_some() { COMPARED } else { 0 },
+        inversion: InversionRecipe::suited(model.image_size()),
+        similarity: if small || other.is_some() || asks_for_codes(arguments) { COMPARED } else { 0 },
         compare: other,
-        ..Asked::default()
     }
 }
 
@@ -151,10 +174,11 @@ fn data(arguments: &LookArguments, model: &Model, output: &Output) -> Result<Opt
 
 /// The images asked for; otherwise the first test image of each of the first classes.
 fn images(arguments: &LookArguments, model: &Model, data: Option<&Dataset>) -> Result<Vec<NamedImage>> {
+    let of = |data: &Dataset, number| NamedImage::of_test(&data.test, number, &data.classes);
     if arguments.images.is_empty() {
         let Some(data) = data else { return Ok(Vec::new()) };
         let first = |class: usize| data.test.labels().iter().position(|&label| label == class);
-        return Ok((0..data.classes.len()).filter_map(first).take(IMAGES).map(|number| test(data, number)).collect());
+        return Ok((0..data.classes.len()).filter_map(first).take(IMAGES).map(|number| of(data, number)).collect());
     }
     let named = |name: &String| {
         if name.starts_with("test:") {
@@ -166,17 +190,11 @@ fn images(arguments: &LookArguments, model: &Model, data: Option<&Dataset>) -> R
                     &embedded
                 }
             };
-            return Ok(test(data, test_image(name, data)?));
+            return Ok(of(data, test_image(name, data)?));
         }
         Ok(NamedImage { name: name.clone(), bytes: read_image(name, model.image_size())?, label: None })
     };
     arguments.images.iter().map(named).collect()
-}
-
-fn test(data: &Dataset, number: usize) -> NamedImage {
-    let label = data.test.labels().get(number).and_then(|&label| data.classes.get(label)).cloned();
-    let name = data.test.path(number).map_or(format!("test:{number}"), |path| path.display().to_string());
-    NamedImage { name, bytes: data.test.image(number).to_vec(), label }
 }
 
 /// `look` in a run folder, `NAME-look` beside a model file.

@@ -11,7 +11,7 @@ use super::attribution::{Attribution, Completeness, Evidence, Method, Settings, 
 use super::codes::{Asked, Gathered, Sources};
 use super::deletion::{Deletion, DeletionSettings, deletion};
 use super::explain::{Explanation, examples};
-use super::maximise::{Atlas, AtlasLayer, Colours, Objective, Recipe, Standing, Synthetic, name_of, standing};
+use super::maximise::{Atlas, AtlasLayer, Colours, Dream, Objective, PerChannel, Recipe, Standing, Synthetic, dream, name_of, standing};
 use super::mistakes::{Mistakes, mistakes};
 use super::picture::{ColourMap, Range};
 use super::sanity::{Randomisation, randomisation};
@@ -35,6 +35,22 @@ pub struct NamedImage {
     pub label: Option<String>,
 }
 
+impl NamedImage {
+    /// An image of the images to test on, with its class.
+    ///
+    /// # Panics
+    /// When `number` is not below the number of images.
+    pub fn of_test(test: &Split, number: usize, classes: &[String]) -> Self {
+        let label = classes.get(test.labels()[number]).cloned();
+        Self { name: test_name(test, number), bytes: test.image(number).to_vec(), label }
+    }
+}
+
+/// How an image of the images to test on is named: by its path, or as `test:N`.
+pub(super) fn test_name(test: &Split, number: usize) -> String {
+    test.path(number).map_or_else(|| format!("test:{number}"), |path| path.display().to_string())
+}
+
 /// What to look at.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
@@ -56,6 +72,10 @@ pub struct Options<'a> {
     pub colours: Option<Colours>,
     /// Neurons of a layer that get a synthetic image.
     pub neurons: usize,
+    /// What these images are made for.
+    pub each: PerChannel,
+    /// Layers that each image is changed for until they see more of what they see in it ("deep dream").
+    pub dream: Vec<String>,
     /// Whether they also get one of what makes them small.
     pub negative: bool,
     /// Images more for each of them, kept unlike each other; none if 0.
@@ -89,6 +109,8 @@ impl Options<'_> {
             recipe: None,
             colours: None,
             neurons: 64,
+            each: PerChannel::default(),
+            dream: Vec::new(),
             negative: false,
             copies: 0,
             run: None,
@@ -108,18 +130,27 @@ pub struct Contents<'a> {
     /// The model.
     #[serde(skip)]
     pub model: &'a Model,
+    /// The images that statistics and patches were taken over.
+    #[serde(skip)]
+    pub split: Option<&'a Split>,
     /// Names of the layers that were looked at, in the network's order.
     pub layers: Vec<String>,
     /// The most neurons of a layer that are shown one by one.
     pub neurons: usize,
     /// The filters of their convolutions.
     pub filters: Vec<LayerFilters>,
+    /// What synthetic images were made for.
+    pub each: PerChannel,
+    /// How synthetic images were made, where there are some.
+    pub recipe: Option<Recipe>,
     /// Synthetic images for the neurons of their convolutions and fully connected layers.
     pub synthetic: Vec<SyntheticContents>,
     /// Patches from the data for the same neurons.
     pub patches: Vec<LayerPatches>,
     /// The images.
     pub images: Vec<ImageContents>,
+    /// What the images were changed into, to excite whole layers.
+    pub dreams: Vec<Dreams>,
     /// The statistics of all layers.
     pub statistics: Option<Statistics>,
     /// Effective receptive fields of the layers.
@@ -145,6 +176,15 @@ pub struct SyntheticContents {
     pub diverse: Vec<Synthetic>,
     /// Where the value on each stands among those of the data; nothing without data.
     pub standing: Vec<Standing>,
+}
+
+/// What an image was changed into until a layer saw more of what it saw in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dreams {
+    /// The image's name.
+    pub name: String,
+    /// For each layer the changed image.
+    pub layers: Vec<Dream>,
 }
 
 /// What was seen on one image.
@@ -206,7 +246,7 @@ impl<'a> Contents<'a> {
     ///
     /// # Errors
     /// A layer or an image does not belong to the model, or the memory cannot be had.
-    pub fn gather(model: &'a Model, options: &Options<'_>, mut progress: impl FnMut(&str)) -> Result<Self> {
+    pub fn gather(model: &'a Model, options: &Options<'a>, mut progress: impl FnMut(&str)) -> Result<Self> {
         let layers = chosen(model, &options.layers)?;
         let split = options.split.filter(|split| !split.is_empty());
         progress("filters");
@@ -241,6 +281,7 @@ impl<'a> Contents<'a> {
             Some(recipe) if !with_neurons.is_empty() => synthetic(model, with_neurons, recipe, options, split, &mut progress)?,
             _ => Vec::new(),
         };
+        let dreams = dreams(model, options, &mut progress)?;
         let frames = match &options.run {
             Some(run) => frames(model, run, &layers, options, &mut progress)?,
             None => Vec::new(),
@@ -258,12 +299,16 @@ impl<'a> Contents<'a> {
         let codes = Gathered::gather(&options.codes, &sources, &mut progress)?;
         Ok(Self {
             model,
+            split,
             layers,
             neurons,
             filters,
+            each: options.each,
+            recipe: options.recipe.clone().filter(|_| !synthetic.is_empty()),
             synthetic,
             patches,
             images,
+            dreams,
             statistics: statistics_found,
             effective,
             frames,
@@ -302,7 +347,7 @@ fn synthetic(
     split: Option<&Split>,
     progress: &mut impl FnMut(&str),
 ) -> Result<Vec<SyntheticContents>> {
-    let mut atlas = Atlas::new(model).layers(layers).most(options.neurons).recipe(recipe.clone()).seed(options.seed);
+    let mut atlas = Atlas::new(model).layers(layers).most(options.neurons).each(options.each).recipe(recipe.clone()).seed(options.seed);
     if let Some(colours) = &options.colours {
         atlas = atlas.colours(colours.clone());
     }
@@ -331,6 +376,22 @@ fn synthetic(
         SyntheticContents { negative, diverse, standing: standings.by_ref().take(atlas.images.len()).collect(), atlas }
     };
     Ok(made.into_iter().map(with).collect())
+}
+
+/// Each image, changed for each of the layers.
+fn dreams(model: &Model, options: &Options<'_>, progress: &mut impl FnMut(&str)) -> Result<Vec<Dreams>> {
+    if options.dream.is_empty() {
+        return Ok(Vec::new());
+    }
+    let colours = options.colours.clone().unwrap_or_else(|| Colours::independent(model.image_size()[0]));
+    let mut of = |image: &NamedImage| {
+        let layer = |layer: &String| {
+            progress(&format!("more of what {layer} sees in {}", image.name));
+            dream(model, &image.bytes, layer, &Recipe::dream(), &colours, options.seed, &options.machine)
+        };
+        Ok(Dreams { name: image.name.clone(), layers: options.dream.iter().map(layer).collect::<Result<_>>()? })
+    };
+    options.images.iter().map(&mut of).collect()
 }
 
 /// The filmstrip of a run: the filters of the first convolution, neurons of the last one, and scores.

@@ -9,10 +9,12 @@
 //! | `attribution/N-IMAGE/METHOD.png` | where the score of the image's first class comes from |
 //! | `synthetic/LAYER.png` | synthetic images, one for each neuron |
 //! | `synthetic/LAYER-negative.png`, `-diverse.png` | what makes them small; several for each, unlike each other |
+//! | `dream/N-IMAGE.png` | an image, and what it was changed into for some layers |
 //! | `codes/grid.png` | images of the data in the order of their codes, framed in the colours of their classes |
 //! | `inversion/N-IMAGE.png` | an image, and what its codes at some layers were turned back into |
 //! | `similarity/layers.png`, `networks.png` | CKA of the layers, and with those of another network |
 //! | `patches/LAYER.png` | a row for each neuron: the patches of the data that it answers to most |
+//! | `patches/LAYER-in-images.png` | the same in their images, with the neuron's number |
 //!
 //! Files that an earlier look has written, by its list, are replaced; any other file in their place is an error before
 //! anything is written.
@@ -29,9 +31,10 @@ use super::attribution::Attribution;
 use super::contents::{Contents, ImageContents};
 use super::filters::square;
 use super::maximise::Synthetic;
-use super::picture::{ColourMap, Range, Raster, with_legend};
+use super::picture::{ColourMap, Range, Raster, placed, strip, with_legend};
 use super::report::{Language, render};
-use super::{LayerFilters, LayerPatches};
+use super::{LayerFilters, LayerPatches, Patch};
+use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::file::{read_whole, write_whole};
 use crate::page::picture::reduced;
@@ -52,6 +55,8 @@ const MOST: usize = 256;
 const WIDTH: usize = 480;
 /// The most neurons of a layer in a picture of patches.
 const NEURONS: usize = 64;
+/// Clear pixels between patches in their images, which have numbers below.
+const PLACED_GAP: usize = 6;
 /// Letters that are kept of an image's name.
 const LETTERS: usize = 40;
 
@@ -100,9 +105,17 @@ pub fn write(contents: &Contents<'_>, folder: &Path, title: &str, commands: &[St
             }
         }
     }
+    for (found, (number, image)) in contents.dreams.iter().zip(contents.images.iter().enumerate()) {
+        let dreams = found.layers.iter().map(|dream| dream.image.bytes());
+        let sheet = strip(&image.bytes, dreams, contents.model.image_size())?;
+        files.push((Path::new("dream").join(format!("{}.png", folder_name(number, &image.name))), large(&sheet)?.png()?));
+    }
     for layer in &contents.patches {
         if let Some(sheet) = patches_of(layer)? {
             files.push((Path::new("patches").join(format!("{}.png", layer.layer)), large(&sheet)?.png()?));
+        }
+        if let Some(sheet) = contents.split.map(|split| in_images(layer, split)).transpose()?.flatten() {
+            files.push((Path::new("patches").join(format!("{}-in-images.png", layer.layer)), sheet.png()?));
         }
     }
     let images = contents.images.iter().enumerate().map(|(number, image)| (folder_name(number, &image.name), &*image.bytes));
@@ -150,18 +163,26 @@ fn synthetic_of(images: &[Synthetic]) -> Result<Option<Raster>> {
 
 /// The patches of a layer's first channels, a row for each; `None` if there is none.
 fn patches_of(layer: &LayerPatches) -> Result<Option<Raster>> {
+    rows_of(layer, 1, |patch| reduced(&patch.pixels, patch.size, PATCH))
+}
+
+/// The same patches in their images.
+fn in_images(layer: &LayerPatches, split: &Split) -> Result<Option<Raster>> {
+    let of = |patch: &Patch| placed(split.image(patch.image), split.size(), [&patch.rows, &patch.columns], patch.value, PATCH);
+    rows_of(layer, PLACED_GAP, of)
+}
+
+/// A picture of each patch, those of a channel in a row.
+fn rows_of(layer: &LayerPatches, gap: usize, of: impl Fn(&Patch) -> Result<Raster>) -> Result<Option<Raster>> {
     let columns = layer.channels.iter().map(|channel| channel.top.len()).max().unwrap_or(0);
     let mut tiles = Vec::new();
     for channel in layer.channels.iter().take(NEURONS) {
         for place in 0..columns {
             let patch = channel.top.get(place).filter(|patch| !patch.pixels.is_empty());
-            tiles.push(match patch {
-                Some(patch) => reduced(&patch.pixels, patch.size, PATCH)?,
-                None => Raster::new(1, 1, [0; 4])?,
-            });
+            tiles.push(patch.map_or_else(|| Raster::new(1, 1, [0; 4]), &of)?);
         }
     }
-    if tiles.is_empty() { Ok(None) } else { Raster::sheet(&tiles, columns, 1).map(Some) }
+    if tiles.is_empty() { Ok(None) } else { Raster::sheet(&tiles, columns, gap).map(Some) }
 }
 
 fn large(picture: &Raster) -> Result<Raster> {

@@ -12,7 +12,7 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::look::contents::NamedImage;
 use crate::look::maximise::Colours;
-use crate::look::picture::{ColourMap, Range, Raster, class_colour, with_legend};
+use crate::look::picture::{ColourMap, Range, Raster, class_colour, strip, with_legend};
 use crate::look::similarity::{Similarity, comparable, comparison, similarity};
 use crate::model::Model;
 
@@ -197,11 +197,7 @@ impl Gathered {
             files.push((PathBuf::from("codes/grid.png"), picture.enlarged(times)?.png()?));
         }
         for (found, (folder, bytes)) in self.inversions.iter().zip(images) {
-            let mut tiles = vec![Raster::image(bytes, size)?];
-            for inversion in &found.layers {
-                tiles.push(Raster::image(&inversion.bytes(), size)?);
-            }
-            let sheet = Raster::sheet(&tiles, tiles.len(), 1)?;
+            let sheet = strip(bytes, found.layers.iter().map(Inversion::bytes), size)?;
             let times = (WIDTH / sheet.width()).max(1);
             files.push((Path::new("inversion").join(format!("{folder}.png")), sheet.enlarged(times)?.png()?));
         }

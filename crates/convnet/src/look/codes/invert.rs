@@ -31,6 +31,9 @@ use crate::tensor::from_channels_last;
 /// The first coordinate of the random numbers that images begin with.
 const INVERT: u64 = 110;
 
+/// The longest side of images that are looked for as pixels.
+const SMALL: usize = 64;
+
 /// How images are looked for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct InversionRecipe {
@@ -61,6 +64,12 @@ impl Default for InversionRecipe {
 }
 
 impl InversionRecipe {
+    /// What suits images of this size, C×H×W: pixels for small ones. Of large ones, where a code leaves most pixels open, pixels
+    /// end as grain, and waves as the coarse shapes that the layer knows of.
+    pub fn suited([_, h, w]: [usize; 3]) -> Self {
+        if h.max(w) <= SMALL { Self::default() } else { Self { steps: 300, ..Self::waves() } }
+    }
+
     /// Waves, as for maximisation.
     pub fn waves() -> Self {
         Self {

@@ -22,6 +22,23 @@ pub struct AtlasLayer {
     pub images: Vec<Synthetic>,
 }
 
+/// What the image of a channel is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PerChannel {
+    /// One neuron: at this row and column, or in the middle of the map.
+    Neuron(Option<[usize; 2]>),
+    /// The mean of all its neurons.
+    Mean,
+}
+
+impl Default for PerChannel {
+    /// The neuron in the middle.
+    fn default() -> Self {
+        Self::Neuron(None)
+    }
+}
+
 /// Makes an atlas. Layers that pass on what another computes (a ReLU, whose objective is taken in front of it) share its
 /// images.
 #[derive(Clone, Debug)]
@@ -30,13 +47,14 @@ pub struct Atlas<'a> {
     model: &'a Model,
     layers: Option<Vec<String>>,
     most: usize,
+    each: PerChannel,
     negative: bool,
 }
 
 impl<'a> Atlas<'a> {
     /// Of every channel of every layer.
     pub fn new(model: &'a Model) -> Self {
-        Self { maximiser: Maximiser::new(model), model, layers: None, most: usize::MAX, negative: false }
+        Self { maximiser: Maximiser::new(model), model, layers: None, most: usize::MAX, each: PerChannel::default(), negative: false }
     }
 
     /// Of these layers only.
@@ -47,6 +65,11 @@ impl<'a> Atlas<'a> {
     /// Of at most so many channels of each layer.
     pub fn most(self, channels: usize) -> Self {
         Self { most: channels, ..self }
+    }
+
+    /// What each image is made for; without, the neuron in the middle.
+    pub fn each(self, each: PerChannel) -> Self {
+        Self { each, ..self }
     }
 
     /// Of what makes the channels small.
@@ -94,7 +117,11 @@ impl<'a> Atlas<'a> {
                 None => {
                     // What a class looks like anywhere is its score, not one place of the map that the score is the mean of.
                     let is_class = node.output_shape().pixels() > 1 && is_pooled_to_scores(network, *id);
-                    let of = |channel| if is_class { Objective::channel(channel) } else { Objective::neuron(channel) };
+                    let each = if is_class && self.each == PerChannel::default() { PerChannel::Mean } else { self.each };
+                    let of = |channel| match each {
+                        PerChannel::Neuron(at) => Objective::Neuron { channel, at },
+                        PerChannel::Mean => Objective::channel(channel),
+                    };
                     let objective = |channel| if self.negative { of(channel).negative() } else { of(channel) };
                     let objectives = (0..channels.min(self.most)).map(objective);
                     self.maximiser.clone().layer(node.name()).objectives(objectives).run()?

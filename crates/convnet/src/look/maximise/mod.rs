@@ -27,6 +27,7 @@ mod ascent;
 mod atlas;
 mod colour;
 mod diversity;
+mod dream;
 mod excerpt;
 mod measure;
 mod objective;
@@ -36,8 +37,9 @@ mod recipe;
 mod spectrum;
 mod view;
 
-pub use atlas::{Atlas, AtlasLayer};
+pub use atlas::{Atlas, AtlasLayer, PerChannel};
 pub use colour::Colours;
+pub use dream::{DREAM_STEPS, Dream, dream};
 pub use measure::taken_at;
 pub use objective::Objective;
 pub use paint::{Parametrisation, PixelRules};
@@ -219,7 +221,9 @@ impl<'a> Maximiser<'a> {
             check_image(network.input_shape(), image)?;
         }
         let machine = self.machine.clone().map_or_else(|| Machine::detect().map_err(Error::Argument), Ok)?;
-        let node = taken_at(network, id);
+        // A whole layer is what it passes on, silent neurons or not; of one number that would hide what lies below zero.
+        let whole = objectives.iter().all(|objective| *objective == Objective::Layer);
+        let node = if whole { id } else { taken_at(network, id) };
         let excerpt = self.excerpt(node, &objectives);
         let moved = |objective: &Objective| excerpt.as_ref().map_or_else(|| objective.clone(), |excerpt| objective.moved_to(excerpt.at));
         let climbing: Vec<Objective> = objectives.iter().map(moved).collect();

@@ -3,9 +3,9 @@
 //! | | an image is | its numbers |
 //! |---|---|---|
 //! | [`Parametrisation::Fourier`] | 1/(1 + e^−x), x = logit(mean) + M·waves(a) | amplitudes a of waves in each principal colour |
-//! | [`Parametrisation::Pixels`] | mean + std·v, cut to 0 … 1 | the pixels v as the network sees them |
+//! | [`Parametrisation::Pixels`] | mean + 0.3·v, cut to 0 … 1 | the pixels v, about as far from the mean of the data as images are |
 //!
-//! M is the mixture of [`Colours`], the waves are those of `spectrum`, mean and std are the model's normalisation.
+//! M is the mixture of [`Colours`], the waves are those of `spectrum`, the mean is that of the model's normalisation.
 //! So every image is one that a camera could have taken: each number lies in 0 … 1.
 
 use convnet_kernels::{Isa, Real};
@@ -32,7 +32,7 @@ pub enum Parametrisation {
 }
 
 /// What is done to pixels after each step (Yosinski, Clune, Nguyen, Fuchs and Lipson, "Understanding neural networks through
-/// deep visualization", 2015). Numbers are those that the network sees, 0 being the mean of the data.
+/// deep visualization", 2015). Of the numbers 0 is the mean of the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct PixelRules {
     /// Share by which every number shrinks towards the mean: L2 decay.
@@ -104,6 +104,10 @@ enum Way<T> {
 /// Of all waves together, so that a step of 0.05 in every amplitude changes an image visibly but not to the end.
 const GAIN: f64 = 0.25;
 
+/// What a number of 1 changes of a pixel, from black to white being 1: about as far as pixels lie from their mean. The
+/// model's normalisation would not do, since it may be of any scale.
+const UNIT: f64 = 0.3;
+
 /// Standard deviation of the numbers at the start.
 const START: f64 = 0.01;
 
@@ -144,7 +148,7 @@ impl<T: Real> Painter<T> {
         let plane = self.plane();
         let value = |index: usize| f64::from(image[index]) / 255.0;
         match &self.way {
-            Way::Pixels(_) => (0..self.count()).map(|i| (T::from_f64(value(i)) - self.mean[i / plane]) / self.std[i / plane]).collect(),
+            Way::Pixels(_) => (0..self.count()).map(|i| (T::from_f64(value(i)) - self.mean[i / plane]) / T::from_f64(UNIT)).collect(),
             Way::Waves { spectrum, mixture, base } => {
                 let mut colours: Vec<T> = (0..self.count()).map(|i| T::from_f64(logit(value(i))) - base[i / plane]).collect();
                 unmix(mixture, &mut colours, plane);
@@ -163,7 +167,7 @@ impl<T: Real> Painter<T> {
         match &self.way {
             Way::Pixels(_) => {
                 for (index, (pixel, number)) in image.iter_mut().zip(numbers).enumerate() {
-                    *pixel = clamp(self.mean[index / plane] + self.std[index / plane] * *number);
+                    *pixel = clamp(self.mean[index / plane] + T::from_f64(UNIT) * *number);
                 }
             }
             Way::Waves { spectrum, mixture, base } => {
@@ -190,8 +194,8 @@ impl<T: Real> Painter<T> {
         let plane = self.plane();
         match &self.way {
             Way::Pixels(_) => {
-                for (index, (gradient, value)) in grad_numbers.iter_mut().zip(grad_image).enumerate() {
-                    *gradient = *value * self.std[index / plane];
+                for (gradient, value) in grad_numbers.iter_mut().zip(grad_image) {
+                    *gradient = *value * T::from_f64(UNIT);
                 }
             }
             Way::Waves { spectrum, mixture, base } => {
@@ -236,8 +240,8 @@ impl<T: Real> Painter<T> {
             clip(numbers, &contributions, rules.clip_contribution);
         }
         for (index, number) in numbers.iter_mut().enumerate() {
-            let (mean, std) = (self.mean[index / plane], self.std[index / plane]);
-            *number = (clamp(mean + std * *number) - mean) / std;
+            let (mean, unit) = (self.mean[index / plane], T::from_f64(UNIT));
+            *number = (clamp(mean + unit * *number) - mean) / unit;
         }
     }
 

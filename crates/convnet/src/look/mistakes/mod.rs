@@ -10,6 +10,7 @@ pub use curves::{ClassCurves, class_curves};
 
 use crate::data::Split;
 use crate::error::{Error, Result};
+use crate::look::contents::test_name;
 use crate::loss::Loss;
 use crate::model::{Calibration, ClassScore, Counter, Mistake, Model, Predictor, interval};
 
@@ -123,8 +124,7 @@ fn pairs(confusion: &[Vec<usize>], mistakes: &[Mistake], split: &Split) -> Vec<C
         let place = pairs.binary_search_by_key(&(mistake.label, mistake.predicted), |pair| (pair.label, pair.predicted));
         let Ok(place) = place else { continue };
         if pairs[place].worst.len() < PER_PAIR {
-            let name = split.path(mistake.sample).map_or(format!("test:{}", mistake.sample), |path| path.display().to_string());
-            let bytes = split.image(mistake.sample).to_vec();
+            let (name, bytes) = (test_name(split, mistake.sample), split.image(mistake.sample).to_vec());
             pairs[place].worst.push(WrongImage { mistake: mistake.clone(), name, bytes });
         }
     }

@@ -1,7 +1,7 @@
 //! The legend of a picture: the colours from the lowest number to the highest, and these numbers.
 
 use super::digits;
-use super::{ColourMap, Range, Raster};
+use super::{ColourMap, INK, PAPER, Range, Raster};
 use crate::error::Result;
 use crate::page::number::figure;
 
@@ -13,9 +13,6 @@ const MARGIN: usize = 6;
 const TIMES: usize = 2;
 /// The least width of a legend.
 const LEAST: usize = 150;
-
-const PAPER: [u8; 4] = [255; 4];
-const INK: [u8; 4] = [40, 44, 50, 255];
 
 /// A picture on white with the bar of its colours below, and the numbers at both ends and in the middle.
 ///

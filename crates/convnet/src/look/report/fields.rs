@@ -59,7 +59,7 @@ pub(super) fn view(contents: &Contents<'_>, t: &Texts) -> Result<Option<Fields>>
         let shape = network.shape(id);
         let (y, x) = (shape.h / 2, shape.w / 2);
         let region = network.region(id, y, x)?;
-        let frame = [frame("top", "height", &region.window_rows, h), frame("left", "width", &region.window_columns, w)].join(";");
+        let frame = frame([&region.window_rows, &region.window_columns], [h, w]);
         let [size, jump] =
             [field.size(), field.jump()].map(|pair| sizes(&pair.map(|length| usize::try_from(length).unwrap_or(usize::MAX))));
         let note = if field.is_whole() {
@@ -96,8 +96,11 @@ fn effective(contents: &Contents<'_>, layer: &str, t: &Texts) -> Result<Option<E
     Ok(Some(Effective { picture, note: fill(t.effective_note, &[&sizes(&found.sides)]) }))
 }
 
-/// A range of pixels as a place in per cent of the image's side.
-fn frame(first: &str, length: &str, pixels: &ops::Range<i64>, side: usize) -> String {
-    let percent = |pixels: i64| 100.0 * pixels as f64 / side as f64;
-    format!("{first}:{:.2}%;{length}:{:.2}%", percent(pixels.start), percent(pixels.end.saturating_sub(pixels.start)))
+/// Where a frame around rows and columns of an image H×W lies, as a style: in per cent of the image's sides.
+pub(super) fn frame([rows, columns]: [&ops::Range<i64>; 2], [h, w]: [usize; 2]) -> String {
+    let along = |first: &str, length: &str, pixels: &ops::Range<i64>, side: usize| {
+        let percent = |pixels: i64| 100.0 * pixels as f64 / side as f64;
+        format!("{first}:{:.2}%;{length}:{:.2}%", percent(pixels.start), percent(pixels.end.saturating_sub(pixels.start)))
+    };
+    [along("top", "height", rows, h), along("left", "width", columns, w)].join(";")
 }

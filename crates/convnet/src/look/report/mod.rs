@@ -11,6 +11,7 @@ use askama::Template;
 use serde::Serialize;
 
 use super::contents::{Contents, ImageContents};
+use super::maximise::{Parametrisation, PerChannel, PixelRules};
 use super::picture::ColourMap;
 use crate::error::{Error, Result};
 use crate::layer::Role;
@@ -20,6 +21,7 @@ use crate::page::number::{GAP, count, figure, percent, sizes};
 mod arithmetic;
 mod attribution;
 mod codes;
+mod dreams;
 mod fields;
 mod filmstrip;
 mod layers;
@@ -34,6 +36,7 @@ mod texts;
 use arithmetic::Arithmetic;
 use attribution::Attributions;
 use codes::{Codes, Part};
+use dreams::DreamsView;
 use fields::Fields;
 use filmstrip::FilmstripView;
 use layers::LayerView;
@@ -115,6 +118,7 @@ struct Page<'a> {
     on_dark: Vec<Swatch>,
     codes: Codes,
     codes_parts: Vec<Part>,
+    dreams: Vec<DreamsView>,
     layers: Vec<LayerView<'a>>,
     filmstrip: Option<FilmstripView>,
     /// What the pictures of neurons are.
@@ -176,6 +180,7 @@ impl<'a> Page<'a> {
             on_dark: colour::on_dark(),
             codes_parts: codes.parts(),
             codes,
+            dreams: dreams::views(contents, t)?,
             layers,
             filmstrip: filmstrip::view(contents, t)?,
             neurons_about: neurons_about(contents, t),
@@ -186,11 +191,26 @@ impl<'a> Page<'a> {
 
 fn neurons_about(contents: &Contents<'_>, t: &Texts) -> Vec<String> {
     let made = |there: bool, text: &str| there.then(|| text.to_owned());
-    let synthetic = made(!contents.synthetic.is_empty(), t.synthetic_about);
+    let synthetic = (!contents.synthetic.is_empty()).then(|| synthetic_about(contents, t));
     let negative = made(contents.synthetic.iter().any(|layer| !layer.negative.is_empty()), t.negative_about);
     let diverse = made(contents.synthetic.iter().any(|layer| !layer.diverse.is_empty()), t.diverse_about);
     let patches = contents.patches.first().map(|layer| fill(t.patches_about, &[&count(layer.images as u64)]));
     [synthetic, negative, diverse, patches].into_iter().flatten().collect()
+}
+
+/// How the synthetic images were made, and for what.
+fn synthetic_about(contents: &Contents<'_>, t: &Texts) -> String {
+    let each = match contents.each {
+        PerChannel::Neuron(None) => t.for_middle.to_owned(),
+        PerChannel::Neuron(Some([y, x])) => fill(t.for_place, &[&y.to_string(), &x.to_string()]),
+        PerChannel::Mean => t.for_mean.to_owned(),
+    };
+    let way = match contents.recipe.as_ref().map(|recipe| recipe.parametrisation) {
+        Some(Parametrisation::Pixels(rules)) if rules == PixelRules::NONE => t.by_plain_pixels,
+        Some(Parametrisation::Pixels(_)) => t.by_pixels,
+        _ => t.by_waves,
+    };
+    fill(t.synthetic_about, &[&each, way])
 }
 
 fn lead(contents: &Contents<'_>, t: &Texts) -> String {

@@ -1,12 +1,13 @@
 //! The cards of neurons: what a channel of a convolution, or an output of a fully connected layer, looks for; the synthetic
 //! image and the patches from the data beside each other, never mixed.
 
+use super::fields::frame;
 use super::shown::{Hover, Shown, text_of};
 use super::texts::{Texts, fill};
 use super::{LONGEST, rough_percent, short};
 use crate::error::Result;
 use crate::layer::Layer;
-use crate::look::contents::MOST_NEURONS;
+use crate::look::contents::{MOST_NEURONS, test_name};
 use crate::look::filters::square;
 use crate::look::maximise::{Synthetic, is_pooled_to_scores};
 use crate::look::picture::{Range, Raster};
@@ -25,6 +26,8 @@ const SYNTHETIC: usize = 112;
 const OTHERS: usize = 56;
 /// How large the patches are shown, and the longest side that one keeps.
 const PATCHES: usize = 176;
+/// How large the image of the first patch is shown.
+const PLACED: usize = 84;
 const PATCH: usize = 56;
 /// Pixels that the synthetic images of all cards, and their patches, have together; a side has at least so many.
 const PIXELS: usize = 3_300_000;
@@ -66,9 +69,19 @@ pub(super) struct SyntheticView {
 pub(super) struct PatchesView {
     pub top: Shown,
     pub top_values: String,
+    /// The first of them in its image, where that is more than the patch.
+    pub first: Option<PlacedView>,
     pub bottom: Option<Shown>,
     pub bottom_values: String,
     pub classes: String,
+}
+
+/// A patch in its image.
+pub(super) struct PlacedView {
+    pub picture: Shown,
+    /// Where the frame lies, as a style.
+    pub frame: String,
+    pub words: String,
 }
 
 /// The neurons of a convolution or a fully connected layer; none of others.
@@ -165,7 +178,12 @@ fn synthetic(contents: &Contents<'_>, layer: &str, number: usize, t: &Texts) -> 
     }
     let alt = fill(t.synthetic_alt, &[layer, &number.to_string()]);
     let standing = made.standing.get(number).map(|standing| {
-        fill(t.standing, &[&rough_percent(standing.quantile), &count(standing.images as u64), &short(f64::from(standing.largest))])
+        let (images, largest) = (count(standing.images as u64), short(f64::from(standing.largest)));
+        if standing.quantile == 1.0 {
+            fill(t.standing_above, &[&images, &largest])
+        } else {
+            fill(t.standing, &[&rough_percent(standing.quantile), &images, &largest])
+        }
     });
     let negative = made.negative.get(number).map(|image| -> Result<_> {
         let (size, bytes) = image.seen();
@@ -228,8 +246,24 @@ fn patches_view(contents: &Contents<'_>, found: &ChannelPatches, layer: &str, t:
     Ok(PatchesView {
         top: sheet(top, t.top_alt)?.ok_or_else(|| crate::error::Error::Argument(format!("the patches of '{layer}' are empty")))?,
         top_values: values(top),
+        first: top.first().map(|patch| placed(contents, patch, layer, &number, longest, t)).transpose()?.flatten(),
         bottom: sheet(bottom, t.bottom_alt)?,
         bottom_values: values(bottom),
         classes: names.collect::<Vec<_>>().join(", "),
     })
+}
+
+/// A patch in its image; nothing where it is the whole image, or the images are not at hand.
+fn placed(contents: &Contents<'_>, patch: &Patch, layer: &str, number: &str, longest: usize, t: &Texts) -> Result<Option<PlacedView>> {
+    let Some(split) = contents.split else { return Ok(None) };
+    let [_, h, w] = split.size();
+    if (patch.rows.len(), patch.columns.len()) == (h, w) {
+        return Ok(None);
+    }
+    let name = test_name(split, patch.image);
+    let alt = fill(t.placed_alt, &[layer, number, &name]);
+    let picture = Shown::image_within(split.image(patch.image), split.size(), longest, PLACED, alt)?;
+    let [rows, columns] = [&patch.rows, &patch.columns].map(|places| places.start as i64..places.end as i64);
+    let words = fill(t.placed, &[&short(f64::from(patch.value)), &name]);
+    Ok(Some(PlacedView { picture, frame: frame([&rows, &columns], [h, w]), words }))
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::data::{Dataset, Normalisation, Split};
 use crate::look::attribution::Method;
 use crate::look::codes::{Asked, InversionRecipe};
-use crate::look::maximise::Recipe;
+use crate::look::maximise::{PerChannel, Recipe};
 use crate::look::{NamedImage, Options};
 use crate::model::Model;
 use crate::network::{Network, Parameters};
@@ -37,7 +37,7 @@ fn split(channels: usize) -> Split {
     Split::new([channels, 12, 10], (0..4 * channels * 120).map(|pixel| (pixel * 53 % 256) as u8).collect(), vec![0, 1, 2, 0]).unwrap()
 }
 
-fn gathered<'a>(model: &'a Model, images: Vec<NamedImage>, split: Option<&Split>, layers: &[&str]) -> Contents<'a> {
+fn gathered<'a>(model: &'a Model, images: Vec<NamedImage>, split: Option<&'a Split>, layers: &[&str]) -> Contents<'a> {
     let layers = layers.iter().map(|layer| (*layer).to_owned()).collect();
     let machine = Machine::detect().unwrap();
     let options = Options { layers, images, split, samples: 3, ..Options::new(machine) };
@@ -50,7 +50,8 @@ fn page(contents: &Contents<'_>, language: Language) -> String {
 
 fn whole(channels: usize, language: Language) -> String {
     let model = model(channels, TEXT, &["cat", "dog", "cow"]);
-    page(&gathered(&model, vec![image(channels, "a.png"), image(channels, "b.png")], Some(&split(channels)), &[]), language)
+    let split = split(channels);
+    page(&gathered(&model, vec![image(channels, "a.png"), image(channels, "b.png")], Some(&split), &[]), language)
 }
 
 #[test]
@@ -162,7 +163,8 @@ fn numbers_that_are_not_finite_make_a_page_too() {
     let network = model.network().clone();
     let broken = Parameters::build(&network, |index, spec| vec![if index == 0 { f32::NAN } else { f32::MAX }; spec.count()]).unwrap();
     model = Model::new(network, broken, model.classes().to_vec(), model.normalisation().clone()).unwrap();
-    let page = page(&gathered(&model, vec![image(1, "a")], Some(&split(1)), &[]), Language::En);
+    let split = split(1);
+    let page = page(&gathered(&model, vec![image(1, "a")], Some(&split), &[]), Language::En);
     elements(&page, |_, _| {});
 }
 
@@ -245,7 +247,8 @@ fn a_card_shows_the_opposite_and_diverse_images_and_a_run_its_filmstrip() {
 fn every_mistake_is_counted_and_the_worst_are_shown() {
     let page = whole(1, Language::En);
     let model = model(1, TEXT, &["cat", "dog", "cow"]);
-    let found = gathered(&model, Vec::new(), Some(&split(1)), &[]).mistakes.unwrap();
+    let split = split(1);
+    let found = gathered(&model, Vec::new(), Some(&split), &[]).mistakes.unwrap();
     let ids = attributes(&page, "id");
     assert!(!found.pairs.is_empty(), "a network that was never trained is wrong somewhere");
     let links = attributes(&page, "href");
@@ -349,4 +352,53 @@ fn a_network_that_sees_other_images_cannot_be_compared() {
     let options = Options { split: Some(&split), codes, ..Options::new(Machine::detect().unwrap()) };
     let error = Contents::gather(&model, &options, |_| {}).unwrap_err().to_string();
     assert!(error.contains("[3, 12, 10]") && error.contains("[1, 12, 10]"), "{error}");
+}
+
+#[test]
+fn the_best_patch_is_drawn_in_its_image_and_images_are_changed_for_layers() {
+    let model = model(3, TEXT, &["cat", "dog", "cow"]);
+    let split = split(3);
+    let mut options = Options {
+        images: vec![image(3, "a.png"), image(3, "b.png")],
+        split: Some(&split),
+        patches: 2,
+        dream: vec!["conv2".into(), "relu1".into()],
+        recipe: Some(Recipe { steps: 2, ..Recipe::pixels() }),
+        neurons: 2,
+        each: PerChannel::Neuron(Some([1, 0])),
+        layers: vec!["conv1".into(), "conv2".into()],
+        ..Options::new(Machine::detect().unwrap())
+    };
+    let contents = Contents::gather(&model, &options, |_| {}).unwrap();
+    for (language, words) in [(Language::En, "the neuron at row 1, column 0, on pixels with decay"), (Language::Ko, "1행 0열")] {
+        let page = self::page(&contents, language);
+        elements(&page, |_, _| {});
+        assert_eq!(page.matches("class=\"framed inside\"").count(), 5 + 6, "every channel of both convolutions");
+        assert!(page.contains(words), "{words}");
+        assert!(attributes(&page, "href").contains(&"#part/dreams".to_owned()));
+    }
+    let page = self::page(&contents, Language::En);
+    assert_eq!(attributes(&page, "alt").iter().filter(|alt| alt.contains(", changed for ")).count(), 4);
+    let folder = tempfile::tempdir().unwrap();
+    let files = crate::look::folder::write(&contents, folder.path(), "A model", &[], Language::En).unwrap();
+    for file in ["patches/conv1.png", "patches/conv2-in-images.png", "dream/0-a.png", "dream/1-b.png"] {
+        assert!(files.iter().any(|found| found == std::path::Path::new(file)), "{file}");
+    }
+    options.each = PerChannel::Neuron(Some([9, 9]));
+    assert!(Contents::gather(&model, &options, |_| {}).unwrap_err().to_string().contains("no place 9,9"));
+}
+
+#[test]
+fn of_networks_with_many_neurons_only_those_that_images_are_made_for_have_a_card() {
+    let many = model(1, "conv 400 3x3 -> relu -> conv 300 1x1 -> relu -> global avgpool -> flatten -> fc 3", &["a", "b", "c"]);
+    let few = model(1, TEXT, &["a", "b", "c"]);
+    let cards = |model: &Model, neurons: usize| {
+        let options = Options { neurons, ..Options::new(Machine::detect().unwrap()) };
+        let page = page(&Contents::gather(model, &options, |_| {}).unwrap(), Language::En);
+        attributes(&page, "id").iter().filter(|id| id.starts_with("conv1/") && id[6..].parse::<usize>().is_ok()).count()
+    };
+    // 64 of each layer at most, so ten layers of that many are many.
+    let deep = "conv 64 1x1 -> ".repeat(10) + "global avgpool -> flatten -> fc 3";
+    let deep = model(1, &deep, &["a", "b", "c"]);
+    assert_eq!((cards(&many, 8), cards(&few, 2), cards(&deep, 8), cards(&deep, 100)), (64, 5, 8, 64));
 }
