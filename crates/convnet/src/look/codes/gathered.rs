@@ -12,7 +12,7 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::look::contents::NamedImage;
 use crate::look::maximise::Colours;
-use crate::look::picture::{ColourMap, Range, Raster, class_colour, strip, with_legend};
+use crate::look::picture::{CLASS_COLOURS, ColourMap, Range, Raster, class_colour, strip, with_legend};
 use crate::look::similarity::{Similarity, comparable, comparison, similarity};
 use crate::model::Model;
 
@@ -316,6 +316,21 @@ fn near(found: &Codes, split: &Split, from: &Sources<'_>) -> Result<Vec<ImageNei
 }
 
 impl Shown {
+    /// The classes that the images are of, in order.
+    pub(in crate::look) fn classes(&self) -> Vec<usize> {
+        let mut classes = self.labels.clone();
+        classes.sort_unstable();
+        classes.dedup();
+        classes
+    }
+
+    /// A class's colour: its own where the model knows few, else by its place among those that the images are of.
+    pub(in crate::look) fn colour_of(&self, class: usize) -> [u8; 3] {
+        let classes = self.classes();
+        let few = classes.last().is_none_or(|last| *last < CLASS_COLOURS);
+        class_colour(if few { class } else { classes.binary_search(&class).unwrap_or(class) })
+    }
+
     /// The pixels of an image of the split that is shown.
     pub(in crate::look) fn pixels_of(&self, image: usize) -> Option<&[u8]> {
         let place = self.pixels.binary_search_by_key(&image, |(number, _)| *number).ok()?;
@@ -328,7 +343,7 @@ impl Shown {
         let longest = (bytes / self.grid.cells.len() / channels).isqrt().clamp(8, TILE);
         let tile = |place: &usize| {
             let image = self.pixels_of(self.images[*place]).unwrap_or(&[]);
-            framed(&crate::page::picture::reduced(image, size, longest)?, class_colour(self.labels[*place]))
+            framed(&crate::page::picture::reduced(image, size, longest)?, self.colour_of(self.labels[*place]))
         };
         Raster::sheet(&self.grid.cells.iter().map(tile).collect::<Result<Vec<_>>>()?, self.grid.side, 1)
     }

@@ -8,7 +8,7 @@ use super::{IMAGE, short};
 use crate::error::Result;
 use crate::look::Contents;
 use crate::look::codes::{Gathered, ImageNeighbours, Inversions, Map, Neighbour, Shown as Found};
-use crate::look::picture::{CLASS_COLOURS, ColourMap, Range, Raster, class_colour};
+use crate::look::picture::{CLASS_COLOURS, ColourMap, Range, Raster};
 use crate::look::similarity::Similarity;
 use crate::page::colour::hex;
 use crate::page::number::{count, percent, sizes};
@@ -173,7 +173,7 @@ fn class_name(contents: &Contents<'_>, label: usize) -> String {
 
 fn maps(contents: &Contents<'_>, found: &Found, t: &'static Texts) -> Result<Maps> {
     let c = &t.codes;
-    let classes = contents.model.classes();
+    let classes = found.classes();
     let [images, of, features] = [found.images.len(), found.of, found.features].map(|number| count(number as u64));
     let explained: f64 = found.variance_shares.iter().take(2).sum();
     let trust = |map: &Map| {
@@ -188,8 +188,8 @@ fn maps(contents: &Contents<'_>, found: &Found, t: &'static Texts) -> Result<Map
         about: fill(c.codes_about, &[&found.layer, &features, &images, &of]),
         all: found.images.len() == found.of,
         classes: if classes.len() <= CLASS_COLOURS {
-            let view = |class: usize| ClassView { name: class_name(contents, class), colour: hex(class_colour(class)) };
-            (0..classes.len()).map(view).collect()
+            let view = |&class: &usize| ClassView { name: class_name(contents, class), colour: hex(found.colour_of(class)) };
+            classes.iter().map(view).collect()
         } else {
             Vec::new()
         },
@@ -212,24 +212,21 @@ fn scatter(contents: &Contents<'_>, found: &Found, map: &Map, [name, words]: [&'
     let half = [0, 1].map(|axis| (ends(axis)[1] - ends(axis)[0]) / 2.0).into_iter().fold(0.0, f64::max);
     let scale = |axis: usize, places: [f64; 2]| Scale::new([middles[axis] - half, middles[axis] + half], places);
     let (across, up) = (scale(0, [MARGIN, SIDE - MARGIN]), scale(1, [SIDE - MARGIN, MARGIN]));
-    let labels = contents.model.classes().len().max(found.labels.iter().max().map_or(0, |label| label + 1));
+    let classes = found.classes();
     let of_class = |class: usize| {
         let points = found.labels.iter().zip(&map.points).filter(move |(label, _)| **label == class);
         points.map(|(_, point)| [across.place(point[0]), up.place(point[1])]).collect::<Vec<[f64; 2]>>()
     };
     let (mut dots, mut names) = (Vec::new(), Vec::new());
-    for class in 0..labels {
+    for &class in &classes {
         let points = of_class(class);
-        if points.is_empty() {
-            continue;
-        }
         let path = points.iter().map(|[x, y]| format!("M{} {}h0", coordinate(*x), coordinate(*y))).collect();
         let [x, y] = [0, 1].map(|axis| median(points.iter().map(|point| point[axis]).collect()));
         let class_name = class_name(contents, class);
-        if labels <= NAMED {
+        if classes.len() <= NAMED {
             names.push(Name { class: class_name.clone(), x: coordinate(x.clamp(40.0, SIDE - 40.0)), y: coordinate(y) });
         }
-        dots.push(Dots { class: class_name, colour: hex(class_colour(class)), path });
+        dots.push(Dots { class: class_name, colour: hex(found.colour_of(class)), path });
     }
     spread_names(&mut names);
     let words = fill(words, &[&found.layer, &count(found.images.len() as u64)]);
