@@ -113,7 +113,7 @@ macro_rules! dispatch {
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token exists only where the CPU has these instructions.
-                Isa::Avx512(_) => unsafe { avx512($argument) },
+                Isa::Avx512(_) | Isa::Amx(_) => unsafe { avx512($argument) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 Isa::Avx2(_) => unsafe { avx2($argument) },
