@@ -63,7 +63,7 @@ pub(super) struct Emulated<V, const BLOCK: usize> {
     sums: [[f32; SIDE * SIDE]; 4],
     /// `[row][number]`
     left: [[f32; OPERAND]; 2],
-    /// `[pair][member of the pair][column]`
+    /// `[member of the pair][pair][column]`
     right: [[f32; OPERAND]; 2],
     vector: PhantomData<V>,
 }
@@ -123,13 +123,10 @@ impl<V: Vector, const BLOCK: usize> Unit for Emulated<V, BLOCK> {
 
     #[inline(always)]
     unsafe fn load_right<const INDEX: usize>(&mut self, from: *const u16) {
-        for (pair, numbers) in self.right[INDEX].chunks_exact_mut(DEPTH).enumerate() {
+        let (first, second) = self.right[INDEX].split_at_mut(OPERAND / 2);
+        for (place, (first, second)) in first.iter_mut().zip(second).enumerate() {
             // SAFETY: the operand can be read, by the trait's contract.
-            let from = unsafe { from.add(pair * DEPTH).cast::<[u32; SIDE]>().read_unaligned() };
-            let (first, second) = numbers.split_at_mut(SIDE);
-            for ((first, second), pair) in first.iter_mut().zip(second).zip(from) {
-                [*first, *second] = of_pair(pair);
-            }
+            [*first, *second] = of_pair(unsafe { from.cast::<u32>().add(place).read_unaligned() });
         }
     }
 
@@ -162,8 +159,10 @@ unsafe fn dot<V: Vector, const BLOCK: usize>(sum: &mut [f32; SIDE * SIDE], left:
             // SAFETY: by the contract. A row of the sum has 16 columns, whole vectors, and so has each member of a pair.
             unsafe {
                 let (mut even, mut odd) = ([V::zero(); BLOCK], [V::zero(); BLOCK]);
-                for (pair, right) in right.chunks_exact(DEPTH).enumerate() {
-                    let [first_member, second_member] = [0, SIDE].map(|member| V::load(right[member + first..][..V::LANES].as_ptr()));
+                for pair in 0..SIDE {
+                    let place = pair * SIDE + first;
+                    let [first_member, second_member] =
+                        [place, place + OPERAND / 2].map(|place| V::load(right[place..][..V::LANES].as_ptr()));
                     for row in 0..BLOCK {
                         even[row] = V::splat(left[row * DEPTH + 2 * pair]).mul_add(first_member, even[row]);
                         odd[row] = V::splat(left[row * DEPTH + 2 * pair + 1]).mul_add(second_member, odd[row]);
