@@ -49,6 +49,15 @@ impl Precision {
         })
     }
 
+    /// Products of parts that one product takes.
+    pub fn products(self) -> usize {
+        match self {
+            Self::F32 | Self::Bf16 => 1,
+            Self::F32x3 => 3,
+            Self::F32x6 => 6,
+        }
+    }
+
     /// The largest relative error of one product before it is added, u + v + u·v + w for operands that are represented with
     /// relative errors u and v and products that are left out, w. Operands so small that a part of them has no bfloat16
     /// number of full precision (below about 10⁻³³) are not counted.

@@ -453,6 +453,38 @@ mod tests {
     }
 
     #[test]
+    fn a_precision_is_used_wherever_it_has_an_algorithm_on_every_computer_and_only_when_asked_for() {
+        for isa in Isa::available() {
+            let means = |precision| Means { isa, inexact: true, uses: 1, precision, tuning: None };
+            for (precision, row) in [(Precision::Bf16, "tiles bf16"), (Precision::F32x3, "tiles f32x3"), (Precision::F32x6, "tiles f32x6")]
+            {
+                for (text, name) in [
+                    ("conv n1 c64 56x56 -> 64 w3 s1 p1", row),
+                    ("conv n1 c2048 1x1 -> 1000 w1 s1 p0", row),
+                    ("conv n1 c64 14x14 -> 64 w3 s2 p1 g4", row),
+                    ("conv n1 c3 224x224 -> 64 w7 s2 p3", "direct"),
+                    ("conv n1 c64 1x1 -> 10 w1 s1 p0", "direct"),
+                    ("conv n1 c96 112x112 -> 96 w3 s2 p1 g96", "depthwise"),
+                ] {
+                    let shape: ConvShape = text.parse().unwrap();
+                    for pass in Pass::ALL {
+                        assert_eq!(choose::<f32>(&shape, means(precision), pass).name, name, "{text} {isa}");
+                        assert_eq!(choose::<f32>(&shape, means(Precision::F32), pass).precision, Precision::F32, "{text} {isa}");
+                        assert_eq!(choose::<f64>(&shape, means(precision), pass).name, "reference");
+                        let (_, reasons) = explain::<f32>(&shape, means(precision), pass);
+                        assert!(reasons.iter().all(|(name, _)| !name.starts_with("tiles") || *name == row), "{reasons:?}");
+                        if name == row {
+                            assert!(reasons.iter().any(|(_, reason)| reason.contains(&format!("asked for is {precision}"))), "{reasons:?}");
+                            let names: Vec<&str> = candidates::<f32>(&shape, means(precision)).map(|algorithm| algorithm.name).collect();
+                            assert_eq!(names, [row], "times of different precisions are never compared");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_packing_takes_counts_by_how_often_the_weights_are_used() {
         let shape: ConvShape = "conv n1 c512 7x7 -> 512 w3 s1 p1".parse().unwrap();
         for isa in Isa::available() {

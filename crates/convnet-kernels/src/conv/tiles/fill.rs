@@ -201,8 +201,8 @@ impl Fill<'_> {
     }
 }
 
-/// Rows become columns.
-#[inline(always)]
+/// Rows become columns. Not compiled for wider vectors, for which the compiler would gather the numbers one by one.
+#[inline(never)]
 fn turned(rows: &[[f32; SIDE]; DEPTH]) -> [[f32; DEPTH]; SIDE] {
     let mut lines = [[0.0; DEPTH]; SIDE];
     for row in (0..DEPTH).step_by(4) {
