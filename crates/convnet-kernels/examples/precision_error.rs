@@ -5,7 +5,7 @@
 //! on every computer: one without tiles computes the same bits.
 
 use convnet_kernels::conv::{ALGORITHMS, ALGORITHMS_F64, Algorithm, ConvShape, Epilogue, Pass};
-use convnet_kernels::{Isa, Machine, Real};
+use convnet_kernels::{Machine, Real};
 
 /// Layers of ResNet-50, VGG-16 and networks for images of 32×32 pixels.
 const PROBLEMS: [&str; 12] = [

@@ -392,7 +392,7 @@ mod tests {
     use super::*;
     use crate::layer::single::Single;
 
-    const LIMITS: Limits = Limits { gflops: 1.0, gigabytes_per_second: 1.0 };
+    const LIMITS: Limits = Limits { gflops: 1.0, tile_gflops: None, gigabytes_per_second: 1.0 };
 
     fn machine() -> Machine {
         Machine::new(Isa::detect(), 1)
