@@ -207,10 +207,11 @@ fn a_precision_is_asked_for_by_name_kept_and_told() {
     assert!(convnet(folder.path(), &["train", "--resume", "run"]).status.success());
     refused(folder.path(), &["eval", "run", "--precision", "fp8"], 2, &["fp8", "f32, f32x6, f32x3, bf16"]);
     for precision in ["f32", "bf16"] {
-        let timings = json(folder.path(), &["bench", "model", net, "--rounds", "1", "--precision", precision]);
+        let timings = json(folder.path(), &["bench", "model", net, "--rounds", "1", "--json", "--precision", precision]);
         assert_eq!(timings[0]["precision"], precision);
     }
-    let timings = json(folder.path(), &["bench", "layers", "conv n1 c16 8x8 -> 16 w3 s1 p1", "--rounds", "1", "--precision", "f32x3"]);
+    let timings =
+        json(folder.path(), &["bench", "layers", "conv n1 c16 8x8 -> 16 w3 s1 p1", "--rounds", "1", "--json", "--precision", "f32x3"]);
     assert!(timings.as_array().unwrap().iter().all(|timing| timing["algorithm"] == "tiles f32x3" && timing["precision"] == "f32x3"));
     let explained = stdout(&convnet(folder.path(), &["summary", net, "--explain", "--precision", "f32x6"]));
     assert!(explained.contains("products of f32x6") && explained.contains("forward: tiles f32x6"), "{explained}");
