@@ -328,7 +328,8 @@ fn whole_cost<T>(algorithm: &Algorithm<T>, shape: &ConvShape, means: Means, pass
 /// result does not depend on whether the CPU has tiles. Where there is none, the convolution is computed in `f32`.
 fn precision_of<T: Real>(shape: &ConvShape, means: Means) -> Precision {
     let computes = |algorithm: &Algorithm<T>| algorithm.precision == means.precision && (algorithm.accepts)(shape, means.isa).is_ok();
-    if T::conv_algorithms().iter().any(computes) { means.precision } else { Precision::F32 }
+    let asked_for = means.precision != Precision::F32 && T::conv_algorithms().iter().any(computes);
+    if asked_for { means.precision } else { Precision::F32 }
 }
 
 /// The algorithms that are allowed and accept the shape, in the order of the table: those of the precision that is asked for,

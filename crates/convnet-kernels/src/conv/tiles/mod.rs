@@ -1,8 +1,8 @@
 //! Convolution with products of reduced [`Precision`], in the tiles of AMX where the CPU has them.
 //!
 //! Everything is one computation, a sum of products of 16×32 with 32×16 bfloat16 numbers in `f32`: over channels and taps
-//! where a frame is multiplied with weights, over positions where it is multiplied with gradients ([`frame`]). A CPU without
-//! tiles computes the same sums, in the same order, with vectors ([`unit`]): the same bits, at less than the speed of `f32`,
+//! where a frame is multiplied with weights, over positions where it is multiplied with gradients (`frame.rs`). A CPU without
+//! tiles computes the same sums, in the same order, with vectors (`unit.rs`): the same bits, at less than the speed of `f32`,
 //! so that what was tried on one computer holds on the other.
 //!
 //! Operands are rounded where they are brought into the order of tiles; images, weights and gradients stay `f32` in memory, and so
