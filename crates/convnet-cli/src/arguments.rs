@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use convnet::Precision;
 use convnet::data::Augmentation;
 use convnet::initialise::Initialisation;
 use convnet::loss::Loss;
@@ -43,6 +44,11 @@ pub struct MachineArguments {
     /// Add up every convolution as its definition says, without Winograd's transforms: slower, with smaller rounding errors.
     #[arg(long, global = true)]
     pub exact: bool,
+
+    /// Multiply with this precision wherever there is an algorithm for it: f32, f32x6, f32x3 or bf16, the most precise first. The
+    /// last three use AMX where the processor has it, and compute the same, more slowly than f32, where it has not.
+    #[arg(long, global = true, value_name = "P", value_parser = Precision::from_name)]
+    pub precision: Option<Precision>,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

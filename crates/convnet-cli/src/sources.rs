@@ -30,7 +30,7 @@ pub fn machine(arguments: &MachineArguments) -> Result<Machine> {
     };
     // Decoding and augmentation use the same number of threads; a pool that exists already stays.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    let machine = Machine::new(isa, threads);
+    let machine = Machine::new(isa, threads).with_precision(arguments.precision.unwrap_or_default());
     Ok(if arguments.exact { machine.exact() } else { machine })
 }
 

@@ -196,6 +196,28 @@ fn a_tuned_training_keeps_its_choices() {
     refused(folder.path(), &["train", "--resume", "run", "--tune"], 2, &["--tune"]);
 }
 
+#[test]
+fn a_precision_is_asked_for_by_name_kept_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let net = "input 1x28x28 -> conv 16 5x5 stride 3 -> relu -> conv 16 3x3 -> relu -> flatten -> fc 10";
+    let output = convnet(folder.path(), &["train", net, "--epochs", "1", "--out", "run", "--precision", "bf16"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(fs::read_to_string(folder.path().join("run/run.toml")).unwrap().contains("precision = \"bf16\""));
+    refused(folder.path(), &["train", "--resume", "run", "--precision", "f32x3"], 2, &["f32x3", "was begun with bf16"]);
+    assert!(convnet(folder.path(), &["train", "--resume", "run"]).status.success());
+    refused(folder.path(), &["eval", "run", "--precision", "fp8"], 2, &["fp8", "f32, f32x6, f32x3, bf16"]);
+    for precision in ["f32", "bf16"] {
+        let timings = json(folder.path(), &["bench", "model", net, "--rounds", "1", "--json", "--precision", precision]);
+        assert_eq!(timings[0]["precision"], precision);
+    }
+    let timings =
+        json(folder.path(), &["bench", "layers", "conv n1 c16 8x8 -> 16 w3 s1 p1", "--rounds", "1", "--json", "--precision", "f32x3"]);
+    assert!(timings.as_array().unwrap().iter().all(|timing| timing["algorithm"] == "tiles f32x3" && timing["precision"] == "f32x3"));
+    let explained = stdout(&convnet(folder.path(), &["summary", net, "--explain", "--precision", "f32x6"]));
+    assert!(explained.contains("products of f32x6") && explained.contains("forward: tiles f32x6"), "{explained}");
+    assert!(explained.contains("not tiles f32x6: fewer than 16 channels"), "{explained}");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_a_resumed_training_equals_one_that_was_not_stopped() {

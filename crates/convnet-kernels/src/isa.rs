@@ -6,9 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::Precision;
 use crate::conv::tuning::Tuning;
 use crate::threads::Threads;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 pub(crate) mod portable;
 pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +24,11 @@ pub struct Avx2(());
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL (and AVX2 and FMA).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
+
+/// Proof that the CPU has AMX-TILE and AMX-BF16 beside AVX-512 F, BW, DQ and VL, and that the operating system lets this process
+/// use the tile registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amx(());
 
 impl Avx2 {
     /// The token, if the CPU has these instructions.
@@ -49,6 +57,27 @@ impl Avx512 {
     }
 }
 
+impl Amx {
+    /// The token, if the CPU and the operating system offer these instructions.
+    pub fn detect() -> Option<Self> {
+        Self::offered().ok()
+    }
+
+    /// The token, asking the kernel for the permission to use tile registers the first time.
+    ///
+    /// # Errors
+    /// Why this process has none, in words.
+    pub fn offered() -> Result<Self, &'static str> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            static OFFERED: std::sync::OnceLock<Result<(), &'static str>> = std::sync::OnceLock::new();
+            OFFERED.get_or_init(amx::offered).map(Self)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        Err("the processor has no AMX")
+    }
+}
+
 /// An instruction set that this computer is known to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -58,6 +87,8 @@ pub enum Isa {
     Avx2(Avx2),
     /// 512-bit vectors with masks.
     Avx512(Avx512),
+    /// AVX-512, and tiles for products of reduced [`Precision`].
+    Amx(Amx),
 }
 
 impl Isa {
@@ -71,6 +102,7 @@ impl Isa {
         let mut sets = vec![Self::Portable];
         sets.extend(Avx2::detect().map(Self::Avx2));
         sets.extend(Avx512::detect().map(Self::Avx512));
+        sets.extend(Amx::detect().map(Self::Amx));
         sets
     }
 
@@ -103,6 +135,7 @@ impl Isa {
             Self::Portable => "portable",
             Self::Avx2(_) => "avx2",
             Self::Avx512(_) => "avx512",
+            Self::Amx(_) => "amx",
         }
     }
 
@@ -111,7 +144,7 @@ impl Isa {
         match self {
             Self::Portable => 4,
             Self::Avx2(_) => 8,
-            Self::Avx512(_) => 16,
+            Self::Avx512(_) | Self::Amx(_) => 16,
         }
     }
 }
@@ -133,6 +166,8 @@ pub struct Machine {
     pub inexact: bool,
     /// How often weights are used before they change, at least 1: so often an algorithm gains from what it prepared.
     pub uses: usize,
+    /// The precision of products. Convolutions that have no algorithm for it are computed in `f32`.
+    pub precision: Precision,
     /// Measured times, by which algorithms are chosen where there are any.
     pub tuning: Option<Arc<Tuning>>,
 }
@@ -146,6 +181,8 @@ pub struct Means<'a> {
     pub inexact: bool,
     /// How often weights are used before they change, at least 1.
     pub uses: usize,
+    /// The precision of products.
+    pub precision: Precision,
     /// Measured times, by which to choose where there are any.
     pub tuning: Option<&'a Tuning>,
 }
@@ -153,7 +190,7 @@ pub struct Means<'a> {
 impl Machine {
     /// This instruction set and this many threads (at least one).
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, threads: Threads::new(threads), inexact: true, uses: usize::MAX, tuning: None }
+        Self { isa, threads: Threads::new(threads), inexact: true, uses: usize::MAX, precision: Precision::F32, tuning: None }
     }
 
     /// The same machine, on which every sum is one of the definition's products.
@@ -169,6 +206,12 @@ impl Machine {
         Self { uses: uses.max(1), ..self }
     }
 
+    /// The same machine, whose convolutions multiply with this precision where they can.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// The same machine with these measured times, or without any.
     #[must_use]
     pub fn tuned(self, tuning: Option<Arc<Tuning>>) -> Self {
@@ -177,7 +220,7 @@ impl Machine {
 
     /// What algorithms may be chosen from on this machine.
     pub fn means(&self) -> Means<'_> {
-        Means { isa: self.isa, inexact: self.inexact, uses: self.uses, tuning: self.tuning.as_deref() }
+        Means { isa: self.isa, inexact: self.inexact, uses: self.uses, precision: self.precision, tuning: self.tuning.as_deref() }
     }
 
     /// The best instructions and as many threads as the process may use.
@@ -220,8 +263,8 @@ macro_rules! per_isa {
 
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: the Avx512 token exists only where the CPU has these instructions.
-                $crate::Isa::Avx512(_) => unsafe { avx512::<$T $(, $N)*>($($arg),*) },
+                // SAFETY: the Avx512 and Amx tokens exist only where the CPU has these instructions.
+                $crate::Isa::Avx512(_) | $crate::Isa::Amx(_) => unsafe { avx512::<$T $(, $N)*>($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the Avx2 token exists only where the CPU has these instructions.
                 $crate::Isa::Avx2(_) => unsafe { avx2::<$T $(, $N)*>($($arg),*) },
@@ -258,5 +301,16 @@ mod tests {
         let error = Isa::from_name("mmx").unwrap_err();
         assert!(error.contains("'mmx'") && error.contains("portable"), "{error}");
         assert_eq!(Isa::from_name("portable"), Ok(Isa::Portable));
+    }
+
+    #[test]
+    fn tiles_are_offered_or_refused_with_a_reason_and_are_never_without_avx512() {
+        match Amx::offered() {
+            Ok(token) => {
+                assert_eq!(Isa::detect(), Isa::Amx(token));
+                assert!(Avx512::detect().is_some());
+            }
+            Err(reason) => assert!(!reason.is_empty() && Isa::from_name("amx").is_err()),
+        }
     }
 }

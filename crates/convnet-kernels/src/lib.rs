@@ -26,6 +26,7 @@ pub mod norm;
 mod once;
 pub mod peak;
 pub mod pool;
+pub mod precision;
 pub mod product;
 pub mod real;
 pub mod reduce;
@@ -37,5 +38,6 @@ pub mod update;
 pub mod window;
 
 pub use isa::{Isa, Machine, Means};
+pub use precision::Precision;
 pub use real::Real;
 pub use threads::Threads;

@@ -24,6 +24,43 @@ pub fn fma_peak(machine: &Machine, seconds: f64) -> f64 {
     best(seconds, || machine.threads.run(pieces, |_| multiply_add(machine.isa, ROUNDS))).map_or(0.0, |time| flops / time)
 }
 
+/// Floating-point operations per second of products of bfloat16 tiles in registers, counted and measured as those of
+/// [`fma_peak`]; `None` for instructions without tiles.
+pub fn tile_peak(machine: &Machine, seconds: f64) -> Option<f64> {
+    match machine.isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx(_) => {
+            const TILE_ROUNDS: usize = 20_000;
+            let pieces = 2 * machine.threads.count();
+            let flops = 2.0 * (pieces * TILE_ROUNDS * 4 * 16 * 16 * 32) as f64;
+            // SAFETY: the token exists only where the CPU and the operating system offer these instructions.
+            let work = |_: usize| unsafe { multiply_tiles(TILE_ROUNDS) };
+            best(seconds, || machine.threads.run(pieces, work)).map(|time| flops / time)
+        }
+        _ => None,
+    }
+}
+
+/// Four sums that run through the loop at once, as those of a block of 32×32.
+///
+/// # Safety
+/// The CPU and the operating system offer AMX.
+#[cfg(target_arch = "x86_64")]
+unsafe fn multiply_tiles(rounds: usize) {
+    use crate::isa::amx::{configure, dot, release};
+    // SAFETY: by the contract; configured tiles are all zero, and they are released at the end.
+    unsafe {
+        configure();
+        for _ in 0..rounds {
+            dot::<0, 0>();
+            dot::<0, 1>();
+            dot::<1, 0>();
+            dot::<1, 1>();
+        }
+        release();
+    }
+}
+
 /// Bytes per second that all threads of the machine together read from memory: the best of the rounds that fit into
 /// `seconds`. It takes 192 MB for the time of the measurement.
 pub fn memory_bandwidth(machine: &Machine, seconds: f64) -> f64 {
@@ -113,7 +150,7 @@ macro_rules! dispatch {
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token exists only where the CPU has these instructions.
-                Isa::Avx512(_) => unsafe { avx512($argument) },
+                Isa::Avx512(_) | Isa::Amx(_) => unsafe { avx512($argument) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 Isa::Avx2(_) => unsafe { avx2($argument) },
@@ -137,6 +174,16 @@ mod tests {
         assert!(peaks.iter().all(|peak| peak.is_finite() && *peak > 1e7), "{peaks:?}");
         if let [portable, .., widest] = peaks[..] {
             assert!(widest > portable, "{peaks:?}");
+        }
+    }
+
+    #[test]
+    fn tiles_have_a_peak_where_there_are_any() {
+        for isa in Isa::available() {
+            let machine = Machine::new(isa, 1);
+            let tiles = tile_peak(&machine, 0.02);
+            assert_eq!(tiles.is_some(), matches!(isa, Isa::Amx(_)), "{isa}");
+            assert!(tiles.is_none_or(f64::is_finite), "{tiles:?}");
         }
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn write<T: Real, L: Lanewise<N, K>, const N: usize, const K: usize>(
     match isa {
         // SAFETY: the token proves the instructions; the lengths and the place of y were looked at above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(_) => unsafe { avx512(function, operands, period) },
+        Isa::Avx512(_) | Isa::Amx(_) => unsafe { avx512(function, operands, period) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => unsafe { avx2(function, operands, period) },

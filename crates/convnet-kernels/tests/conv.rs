@@ -12,7 +12,7 @@ mod random;
 
 use cases::random_shape;
 use convnet_kernels::conv::{ALGORITHMS, ALGORITHMS_F64, Algorithm, ConvShape, Epilogue, Pass};
-use convnet_kernels::{Isa, Machine, Real};
+use convnet_kernels::{Isa, Machine, Precision, Real};
 use guarded::{Buffer, Guard, Number, fault};
 use random::{Random, setting};
 
@@ -117,17 +117,20 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 }
 
 /// Runs every algorithm that accepts the shape on every machine, checks that neither the threads nor the guards change a bit,
-/// and calls `check` with each instruction set's result and whether the algorithm is exact.
+/// and calls `check` with each instruction set's result and the algorithm.
+///
+/// Those of reduced precision give the same bits on every instruction set, too.
 fn each_result(
     machines: &[Vec<(Machine, Guard)>],
     shape: &ConvShape,
     operands: &Operands<f32>,
     pass: Pass,
-    check: impl Fn(&[f32], bool, &str),
+    check: impl Fn(&[f32], &Algorithm<f32>, &str),
 ) {
     // The definition is what results are compared with; of large problems it is not worth its time to see that it repeats.
     let algorithms = if shape.macs() > LARGE_MACS { &ALGORITHMS[..ALGORITHMS.len() - 1] } else { &ALGORITHMS };
     for algorithm in algorithms {
+        let mut of_all: Option<Vec<f32>> = None;
         for runs in machines.iter().filter(|runs| (algorithm.accepts)(shape, runs[0].0.isa).is_ok()) {
             let mut first: Option<Vec<f32>> = None;
             for (machine, guard) in runs {
@@ -138,7 +141,11 @@ fn each_result(
                 match &first {
                     Some(first) => assert!(bits(first) == bits(&result), "{what}: other bits than in the first run"),
                     None => {
-                        check(&result, algorithm.exact, &what);
+                        check(&result, algorithm, &what);
+                        if algorithm.precision != Precision::F32 {
+                            let of_all = of_all.get_or_insert_with(|| result.clone());
+                            assert!(bits(of_all) == bits(&result), "{what}: other bits than on another instruction set");
+                        }
                         first = Some(result);
                     }
                 }
@@ -172,9 +179,10 @@ fn small_integers_give_exactly_the_sums_of_the_definition() {
         let operands = Operands::new(shape, &mut random, |random| [-2.0, -1.0, 1.0, 2.0, 3.0][random.below(5)]);
         Pass::ALL.map(|pass| {
             let expected = operands.expected(&ALGORITHMS, shape, pass);
-            each_result(&machines, shape, &operands, pass, |result, exact, what| {
-                // Transforms round, whatever the numbers are; the test with floats holds them to their bound.
-                let wrong = result.iter().zip(&expected).position(|(result, expected)| exact && result != expected);
+            each_result(&machines, shape, &operands, pass, |result, algorithm, what| {
+                // Transforms round, whatever the numbers are; the test with floats holds them to their bound. Whole numbers
+                // this small are the same in every precision.
+                let wrong = result.iter().zip(&expected).position(|(result, expected)| algorithm.exact && result != expected);
                 if let Some(place) = wrong {
                     panic!("seed {seed} {what}: number {place} is {}, not {}", result[place], expected[place]);
                 }
@@ -205,11 +213,19 @@ fn floats_differ_from_f64_by_rounding_only() {
                 Pass::BackwardWeight => shape.n() * shape.oh() * shape.ow(),
             };
             let tolerance = 4.0 * (terms as f64).sqrt() * f64::from(f32::EPSILON);
-            each_result(&machines, shape, &operands, pass, |result, exact, what| {
+            each_result(&machines, shape, &operands, pass, |result, algorithm, what| {
+                // What each product may be off by is no matter of chance.
+                let product_error = match algorithm.precision {
+                    Precision::F32 => 0.0,
+                    reduced => reduced.product_error(),
+                };
                 for (place, (result, expected)) in result.iter().zip(&expected).enumerate() {
                     let error = (f64::from(*result) - expected).abs();
                     // Written so that NaN fails.
-                    let bound = if exact { tolerance * sums[place] } else { TRANSFORMED * tolerance * largest };
+                    let bound = match algorithm.exact {
+                        true => (tolerance + product_error) * sums[place],
+                        false => TRANSFORMED * tolerance * largest,
+                    };
                     let close = error <= bound;
                     assert!(close, "seed {seed} {what}: number {place} is {result}, not {expected}");
                 }
@@ -240,6 +256,12 @@ fn larger_problems_that_are_cut_into_many_pieces_are_exact_too() {
         "conv n2 c48 31x29 -> 48 w5 s2 p2 g48",
         "conv n2 c60 12x12 -> 36 w3 s1 p1 g3",
         "conv n1 c6 14x14 -> 16 w9 s1 p4",
+        "conv n2 c96 14x13 -> 80 w3 s1 p1",
+        "conv n3 c64 17x19 -> 48 w3 s2 p1",
+        "conv n2 c96 12x12 -> 72 w3 s1 p1 g2",
+        "conv n1 c40 15x15 -> 48 w5 s3 p2 d2",
+        // So many pixels that they are taken some images at a time.
+        "conv n9 c512 30x30 -> 16 w1 s1 p0",
         // Results of more than 8 megabytes, forward or backward, which may be written past the caches.
         "conv n1 c1 182x182 -> 64 w1 s1 p0",
         "conv n1 c64 182x182 -> 64 w3 s1 p1 g64",
@@ -252,9 +274,9 @@ fn larger_problems_that_are_cut_into_many_pieces_are_exact_too() {
         for pass in Pass::ALL {
             let expected = operands.expected(&ALGORITHMS, &shape, pass);
             assert!(says_something(&expected), "{text}: mostly zeros prove nothing");
-            each_result(&machines, &shape, &operands, pass, |result, exact, what| {
+            each_result(&machines, &shape, &operands, pass, |result, algorithm, what| {
                 let largest = expected.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
-                let bound = if exact { 0.0 } else { 1e-5 * largest };
+                let bound = if algorithm.exact { 0.0 } else { 1e-5 * largest };
                 assert!(result.iter().zip(&expected).all(|(result, expected)| (result - expected).abs() <= bound), "{what}");
             });
         }

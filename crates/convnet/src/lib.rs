@@ -25,5 +25,5 @@ pub mod train;
 pub mod tuning;
 pub mod zoo;
 
-pub use convnet_kernels::{Isa, Machine, Real, Threads};
+pub use convnet_kernels::{Isa, Machine, Precision, Real, Threads};
 pub use error::{Error, Result};

@@ -9,7 +9,7 @@ use convnet::network::Network;
 use convnet::optim::Optimizer;
 use convnet::plan::{Purpose, convolutions};
 use convnet::train::{Event, Record, Run, Settings, Trainer, read_metrics};
-use convnet::{Isa, Machine, Result};
+use convnet::{Isa, Machine, Precision, Result};
 use convnet_kernels::conv::candidates;
 use convnet_kernels::conv::tuning::Tuning;
 
@@ -165,6 +165,34 @@ fn a_tuned_training_goes_on_with_the_choices_that_it_was_begun_with() {
     }
     let different = ["winograd 2x2", "direct"].map(|algorithm| bits(&trainer(optimizer, 1).machine(tuned(algorithm)).fit(&data).unwrap()));
     assert!(different[0] != different[1], "the choices make no difference, so that this test says nothing");
+}
+
+#[test]
+fn a_training_goes_on_with_the_precision_that_it_was_begun_with() {
+    let (data, optimizer) = (few(80, 30), Optimizer::nesterov());
+    let network = "input 1x28x28 -> conv 16 3x3 stride 2 pad 1 -> relu -> [conv 16 3x3 pad 1 -> relu]*2 -> maxpool 2 -> flatten -> fc 10";
+    let trainer = || Trainer::new(&Network::parse(network).unwrap()).settings(settings(optimizer));
+    let machine = |threads| Machine::new(Isa::detect(), threads);
+    let plain = bits(&trainer().machine(machine(1)).fit(&data).unwrap());
+    for precision in [Precision::F32x6, Precision::F32x3, Precision::Bf16] {
+        let whole = trainer().machine(machine(1).with_precision(precision)).fit(&data).unwrap();
+        assert!(whole.record.precision == precision && bits(&whole) != plain, "{precision}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let stop = Arc::new(AtomicBool::new(false));
+        let first = trainer().machine(machine(2).with_precision(precision)).folder(&path).stop_flag(Arc::clone(&stop));
+        let first = first.observer(|event| {
+            if let Event::Step { record, .. } = event
+                && record.step == 5
+            {
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        assert!(!first.fit(&data).unwrap().finished);
+        assert!(std::fs::read_to_string(path.join("run.toml")).unwrap().contains(&format!("precision = \"{precision}\"")));
+        let rest = Trainer::resume(&path).unwrap().machine(machine(3)).fit(&data).unwrap();
+        assert!(rest.finished && rest.record.precision == precision && bits(&rest) == bits(&whole), "{precision}");
+    }
 }
 
 fn copy_folder(from: &Path, to: &Path) {

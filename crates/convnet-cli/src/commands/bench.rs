@@ -86,8 +86,9 @@ fn layers(
         }
         return paced(&mut benches, rounds.rounds);
     }
+    let tiles = limits.tile_gflops.map_or(String::new(), |gflops| format!(", {gflops:.0} of bf16 tiles"));
     output.line(format!(
-        "{} threads ({}): at most {:.0} GFLOP/s of fused multiply-adds, {:.1} GB/s from memory",
+        "{} threads ({}): at most {:.0} GFLOP/s of fused multiply-adds{tiles}, {:.1} GB/s from memory",
         machine.threads.count(),
         machine.isa,
         limits.gflops,
@@ -167,8 +168,13 @@ fn answer(timings: &impl Serialize) -> Result<bool> {
 }
 
 fn machine_text(report: &MachineReport) -> String {
+    let amx = match (report.no_amx, report.tile_peak_gflops) {
+        (Some(reason), _) => format!("none: {reason}"),
+        (None, Some(gflops)) => format!("peak of bf16 products: {gflops:.0} GFLOP/s"),
+        (None, None) => "there, not in use".into(),
+    };
     format!(
-        "processor: {}\ninstructions: {} (available: {})\nthreads: {} of {}\npeak of fused multiply-adds: {:.0} GFLOP/s\n\
+        "processor: {}\ninstructions: {} (available: {})\nAMX tiles: {amx}\nthreads: {} of {}\npeak of fused multiply-adds: {:.0} GFLOP/s\n\
          memory: {:.1} GB/s\nparallel region: {:.1} µs",
         report.cpu.as_deref().unwrap_or("unknown"),
         report.isa,

@@ -41,7 +41,7 @@ pub fn run(arguments: &SummaryArguments, machine_arguments: &MachineArguments, o
 /// Which algorithm computes each convolution, and why not a faster one: forward with weights that stay (and with those of a
 /// training, which change, where that makes another choice), backward as a training asks for it.
 fn algorithms(network: &Network, batch: usize, machine: &Machine) -> Result<String> {
-    let mut text = format!("algorithms on {}:", machine.isa);
+    let mut text = format!("algorithms on {}, for products of {}:", machine.isa, machine.precision);
     let training = machine.clone().for_uses(1);
     for convolution in convolutions(network, batch, Purpose::Train, machine)? {
         let Some(shape) = convolution.questions.first().map(Question::shape) else { continue };

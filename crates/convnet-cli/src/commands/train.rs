@@ -11,7 +11,7 @@ use convnet::network::Network;
 use convnet::page::number::count;
 use convnet::plan::Purpose;
 use convnet::train::{EpochRecord, Event, Run, Settings, Trainer};
-use convnet::{Error, Result, zoo};
+use convnet::{Error, Precision, Result, zoo};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ pub fn run(arguments: &TrainArguments, machine_arguments: &MachineArguments, out
     let machine = machine(machine_arguments)?;
     let stop = stop_on_signal()?;
     let (trainer, data) = match &arguments.resume {
-        Some(folder) => resumed(folder, arguments, output)?,
+        Some(folder) => resumed(folder, arguments, machine_arguments.precision, output)?,
         None => begun(arguments, output)?,
     };
     let network = trainer.network();
@@ -94,8 +94,14 @@ fn source(arguments: &TrainArguments) -> Result<String> {
     Ok(path.display().to_string())
 }
 
-fn resumed<'a>(folder: &Path, arguments: &TrainArguments, output: &Output) -> Result<(Trainer<'a>, Dataset)> {
+fn resumed<'a>(folder: &Path, arguments: &TrainArguments, precision: Option<Precision>, output: &Output) -> Result<(Trainer<'a>, Dataset)> {
     let trainer = Trainer::resume(folder)?;
+    if let (Some(asked), Some(begun)) = (precision, trainer.precision().filter(|begun| precision != Some(*begun))) {
+        return Err(Error::Argument(format!(
+            "--precision is {asked}, but the training in {} was begun with {begun}, and goes on with it",
+            folder.display()
+        )));
+    }
     let mut data = arguments.data.clone();
     if data.data == EMBEDDED {
         data.data = trainer.data_source().to_owned();

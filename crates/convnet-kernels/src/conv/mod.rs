@@ -12,19 +12,29 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::window::{Axis, Rounding, Window};
-use crate::{Isa, Machine, Means, Real};
+use crate::{Isa, Machine, Means, Precision, Real};
 use tuning::Question;
 
 pub mod depthwise;
 pub mod direct;
 pub mod reference;
 pub mod side_by_side;
+pub mod tiles;
 pub mod tuning;
 pub mod winograd;
 
 /// The algorithms for `f32`; the reference is last and accepts everything.
-pub static ALGORITHMS: [Algorithm<f32>; 6] =
-    [depthwise::algorithm(), winograd::four(), winograd::two(), side_by_side::algorithm(), direct::algorithm(), reference::algorithm()];
+pub static ALGORITHMS: [Algorithm<f32>; 9] = [
+    tiles::bf16(),
+    tiles::f32x3(),
+    tiles::f32x6(),
+    depthwise::algorithm(),
+    winograd::four(),
+    winograd::two(),
+    side_by_side::algorithm(),
+    direct::algorithm(),
+    reference::algorithm(),
+];
 
 /// The algorithms for `f64`.
 pub static ALGORITHMS_F64: [Algorithm<f64>; 1] = [reference::algorithm()];
@@ -270,6 +280,9 @@ impl<T> Epilogue<'_, T> {
 pub struct Algorithm<T: 'static> {
     /// The name in reports.
     pub name: &'static str,
+    /// The precision of the products. [`Precision::F32`] may be taken for every precision that is asked for; another only for
+    /// itself.
+    pub precision: Precision,
     /// Whether each output is the sum of the definition's products, so that small integers give exact results.
     pub exact: bool,
     /// Whether this algorithm can compute that shape with those instructions; `Err` says why not.
@@ -309,12 +322,25 @@ fn whole_cost<T>(algorithm: &Algorithm<T>, shape: &ConvShape, means: Means, pass
     (algorithm.cost)(shape, means.isa, pass) + (algorithm.packing_cost)(shape, means.isa, pass) / uses as f64
 }
 
-/// The algorithms that are allowed and accept the shape, in the order of the table. The reference, which is far slower than
-/// the others, is among them only where there is no other.
+/// The precision in which a convolution is computed.
+///
+/// One that was asked for is used wherever there is an algorithm for it, whatever that costs on this computer, so that a
+/// result does not depend on whether the CPU has tiles. Where there is none, the convolution is computed in `f32`.
+fn precision_of<T: Real>(shape: &ConvShape, means: Means) -> Precision {
+    let computes = |algorithm: &Algorithm<T>| algorithm.precision == means.precision && (algorithm.accepts)(shape, means.isa).is_ok();
+    let asked_for = means.precision != Precision::F32 && T::conv_algorithms().iter().any(computes);
+    if asked_for { means.precision } else { Precision::F32 }
+}
+
+/// The algorithms that are allowed and accept the shape, in the order of the table: those of the precision that is asked for,
+/// or those of `f32` where it has none. The reference, which is far slower than the others, is among them only where there
+/// is no other.
 pub fn candidates<T: Real>(shape: &ConvShape, means: Means) -> impl Iterator<Item = &'static Algorithm<T>> {
     let table = T::conv_algorithms();
     let (reference, others) = table.split_last().expect("the table has the reference");
-    let allowed = others.iter().filter(move |algorithm| algorithm.exact || means.inexact);
+    let precision = precision_of::<T>(shape, means);
+    let precise = others.iter().filter(move |algorithm| algorithm.precision == precision);
+    let allowed = precise.filter(move |algorithm| algorithm.exact || means.inexact);
     let mut accepting = allowed.filter(move |algorithm| (algorithm.accepts)(shape, means.isa).is_ok()).peekable();
     let only = accepting.peek().is_none().then_some(reference);
     accepting.chain(only)
@@ -338,15 +364,18 @@ fn measured_seconds<T>(algorithm: &Algorithm<T>, shape: &ConvShape, means: Means
     means.tuning?.seconds(&Question::new(shape, pass, means.uses), algorithm.name)
 }
 
-/// The algorithm that [`choose`] takes for a pass, and why not each of the others but the reference.
+/// The algorithm that [`choose`] takes for a pass, and why not each of the others but the reference and those of a precision
+/// that is not asked for.
 pub fn explain<T: Real>(shape: &ConvShape, means: Means, pass: Pass) -> (&'static str, Vec<(&'static str, String)>) {
     let (chosen, isa) = (choose::<T>(shape, means, pass), means.isa);
     let table = T::conv_algorithms();
-    let others = table[..table.len() - 1].iter().filter(|algorithm| algorithm.name != chosen.name);
+    let asked_for = |precision| precision == Precision::F32 || precision == means.precision;
+    let others = table[..table.len() - 1].iter().filter(|algorithm| algorithm.name != chosen.name && asked_for(algorithm.precision));
     let seconds = |algorithm: &Algorithm<T>| measured_seconds(algorithm, shape, means, pass);
     let reasons = others.map(|algorithm| {
         let reason = match ((algorithm.accepts)(shape, isa), seconds(algorithm).zip(seconds(chosen))) {
             (Err(reason), _) => reason.to_owned(),
+            (Ok(()), _) if algorithm.precision != chosen.precision => format!("the precision asked for is {}", means.precision),
             (Ok(()), _) if !algorithm.exact && !means.inexact => "forbidden: its transforms round more than the definition does".into(),
             (Ok(()), Some((other, chosen))) => format!("measured to take {:.1} times as long", other / chosen),
             (Ok(()), None) if seconds(chosen).is_some() => "not measured".into(),
@@ -395,7 +424,7 @@ mod tests {
     #[test]
     fn a_machine_that_must_be_exact_gets_only_exact_algorithms_and_is_told_so() {
         let shape: ConvShape = "conv n1 c128 56x56 -> 128 w3 s1 p1".parse().unwrap();
-        let exact = Means { isa: Isa::detect(), inexact: false, uses: usize::MAX, tuning: None };
+        let exact = Means { isa: Isa::detect(), inexact: false, uses: usize::MAX, precision: Precision::F32, tuning: None };
         for pass in Pass::ALL {
             assert_eq!(choose::<f32>(&shape, Means { inexact: true, ..exact }, pass).name, "winograd 4x4");
             assert_eq!(choose::<f32>(&shape, exact, pass).name, "direct");
@@ -406,7 +435,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_convolution_has_the_algorithm_made_for_it() {
-        let each = |isa| Means { isa, inexact: true, uses: usize::MAX, tuning: None };
+        let each = |isa| Means { isa, inexact: true, uses: usize::MAX, precision: Precision::F32, tuning: None };
         for (text, names) in [
             ("conv n1 c3 224x224 -> 64 w7 s2 p3", ["direct"; 3]),
             ("conv n1 c256 56x56 -> 64 w1 s1 p0", ["direct"; 3]),
@@ -420,6 +449,38 @@ mod tests {
             let shape: ConvShape = text.parse().unwrap();
             for means in Isa::available().into_iter().map(each) {
                 assert_eq!(Pass::ALL.map(|pass| choose::<f32>(&shape, means, pass).name), names, "{text} {}", means.isa);
+            }
+        }
+    }
+
+    #[test]
+    fn a_precision_is_used_wherever_it_has_an_algorithm_on_every_computer_and_only_when_asked_for() {
+        for isa in Isa::available() {
+            let means = |precision| Means { isa, inexact: true, uses: 1, precision, tuning: None };
+            for (precision, row) in [(Precision::Bf16, "tiles bf16"), (Precision::F32x3, "tiles f32x3"), (Precision::F32x6, "tiles f32x6")]
+            {
+                for (text, name) in [
+                    ("conv n1 c64 56x56 -> 64 w3 s1 p1", row),
+                    ("conv n1 c2048 1x1 -> 1000 w1 s1 p0", row),
+                    ("conv n1 c64 14x14 -> 64 w3 s2 p1 g4", row),
+                    ("conv n1 c3 224x224 -> 64 w7 s2 p3", "direct"),
+                    ("conv n1 c64 1x1 -> 10 w1 s1 p0", "direct"),
+                    ("conv n1 c96 112x112 -> 96 w3 s2 p1 g96", "depthwise"),
+                ] {
+                    let shape: ConvShape = text.parse().unwrap();
+                    for pass in Pass::ALL {
+                        assert_eq!(choose::<f32>(&shape, means(precision), pass).name, name, "{text} {isa}");
+                        assert_eq!(choose::<f32>(&shape, means(Precision::F32), pass).precision, Precision::F32, "{text} {isa}");
+                        assert_eq!(choose::<f64>(&shape, means(precision), pass).name, "reference");
+                        let (_, reasons) = explain::<f32>(&shape, means(precision), pass);
+                        assert!(reasons.iter().all(|(name, _)| !name.starts_with("tiles") || *name == row), "{reasons:?}");
+                        if name == row {
+                            assert!(reasons.iter().any(|(_, reason)| reason.contains(&format!("asked for is {precision}"))), "{reasons:?}");
+                            let names: Vec<&str> = candidates::<f32>(&shape, means(precision)).map(|algorithm| algorithm.name).collect();
+                            assert_eq!(names, [row], "times of different precisions are never compared");
+                        }
+                    }
+                }
             }
         }
     }

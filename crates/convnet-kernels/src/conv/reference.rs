@@ -1,12 +1,13 @@
 //! Convolution as its definition: three passes as plain loops. Every other algorithm is compared with this one.
 
 use super::{Algorithm, ConvShape, Epilogue, Pass, no_cost};
-use crate::{Isa, Machine, Real};
+use crate::{Isa, Machine, Precision, Real};
 
 /// The row of the table.
 pub const fn algorithm<T: Real>() -> Algorithm<T> {
     Algorithm {
         name: "reference",
+        precision: Precision::F32,
         exact: true,
         accepts,
         cost,

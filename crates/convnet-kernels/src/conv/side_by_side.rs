@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::{Algorithm, ConvShape, Epilogue, Pass, direct, no_cost};
 use crate::gemm::Kernels;
 use crate::window::Window;
-use crate::{Isa, Machine};
+use crate::{Isa, Machine, Precision};
 
 const DIRECT: Algorithm<f32> = direct::algorithm();
 
@@ -25,6 +25,7 @@ const DIRECT: Algorithm<f32> = direct::algorithm();
 pub const fn algorithm() -> Algorithm<f32> {
     Algorithm {
         name: "side by side",
+        precision: Precision::F32,
         exact: true,
         accepts,
         cost,
@@ -174,7 +175,7 @@ mod tests {
         for isa in Isa::available().into_iter().filter(|isa| Kernels::of(*isa).lanes == 16) {
             let wide = Wide::of(&shape, isa).unwrap();
             assert_eq!(wide.shape.to_string(), "conv n16 c1 32x32 -> 12 w5x6 s1x2 p0");
-            let means = Means { isa, inexact: true, uses: usize::MAX, tuning: None };
+            let means = Means { isa, inexact: true, uses: usize::MAX, precision: Precision::F32, tuning: None };
             let names = Pass::ALL.map(|pass| choose::<f32>(&shape, means, pass).name);
             assert_eq!(names, ["side by side", "direct", "side by side"]);
         }

@@ -129,7 +129,7 @@ impl Block {
 
 /// Rows become columns.
 #[inline(always)]
-fn transposed(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+pub(crate) fn transposed(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
     let [a, b, c, d] = rows;
     [[a[0], b[0], c[0], d[0]], [a[1], b[1], c[1], d[1]], [a[2], b[2], c[2], d[2]], [a[3], b[3], c[3], d[3]]]
 }

@@ -39,7 +39,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => &AVX2,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(_) => &AVX512,
+            Isa::Avx512(_) | Isa::Amx(_) => &AVX512,
             #[cfg(not(target_arch = "x86_64"))]
             _ => &PORTABLE,
         }

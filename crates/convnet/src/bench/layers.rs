@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use convnet_kernels::Machine;
 use convnet_kernels::conv::{ConvShape, Pass, choose};
+use convnet_kernels::{Machine, Precision};
 use serde::Serialize;
 
 use super::buffer::Buffer;
@@ -105,7 +105,7 @@ pub struct LayerTiming {
     /// 10⁹ floating-point operations per second, two for each multiplication with addition of the definition; 0 for layers
     /// that are not counted so.
     pub gflops: f64,
-    /// Of the fused multiply-adds that the same threads do at best.
+    /// Of the fused multiply-adds, or products of tiles, that the same threads do at best ([`Limits::gflops_of`]).
     pub percent_of_peak: f64,
     /// 10⁹ bytes per second: every number that is read or written, once.
     pub gigabytes_per_second: f64,
@@ -113,6 +113,8 @@ pub struct LayerTiming {
     pub percent_of_bandwidth: f64,
     /// The algorithm that was chosen for a convolution, or the kind of the layer.
     pub algorithm: &'static str,
+    /// Of the algorithm's products, or that the layer was asked for.
+    pub precision: &'static str,
     /// Numbers of the result, evenly spaced in logical order: of the output, of the gradient of the (first) input, or of the
     /// gradient of the weights.
     pub sample: Vec<f32>,
@@ -126,6 +128,7 @@ pub struct LayerBench {
     limits: Limits,
     threads: usize,
     algorithm: &'static str,
+    precision: Precision,
     macs: u64,
     bytes: u64,
     sample: Vec<f32>,
@@ -158,6 +161,7 @@ impl LayerBench {
                     limits,
                     threads: machine.threads.count(),
                     algorithm: work.algorithm().name,
+                    precision: work.algorithm().precision,
                     macs: shape.macs(),
                     bytes: 4 * (shape.input_len() + shape.weight_len() + shape.output_len()) as u64,
                     sample: Vec::new(),
@@ -172,6 +176,7 @@ impl LayerBench {
                     limits,
                     threads: machine.threads.count(),
                     algorithm: layer.kind(),
+                    precision: machine.precision,
                     macs: layer.macs(&work.input_shapes) * if pass == "backward" { 2 } else { 1 },
                     bytes: work.bytes(),
                     sample: Vec::new(),
@@ -204,10 +209,11 @@ impl Bench for LayerBench {
             seconds,
             pack_seconds,
             gflops,
-            percent_of_peak: 100.0 * gflops / self.limits.gflops,
+            percent_of_peak: 100.0 * gflops / self.limits.gflops_of(self.precision),
             gigabytes_per_second,
             percent_of_bandwidth: 100.0 * gigabytes_per_second / self.limits.gigabytes_per_second,
             algorithm: self.algorithm,
+            precision: self.precision.name(),
             sample: self.sample.clone(),
         }
     }
@@ -386,7 +392,7 @@ mod tests {
     use super::*;
     use crate::layer::single::Single;
 
-    const LIMITS: Limits = Limits { gflops: 1.0, gigabytes_per_second: 1.0 };
+    const LIMITS: Limits = Limits { gflops: 1.0, tile_gflops: None, gigabytes_per_second: 1.0 };
 
     fn machine() -> Machine {
         Machine::new(Isa::detect(), 1)

@@ -12,7 +12,8 @@ mod tune;
 
 use std::time::Instant;
 
-use convnet_kernels::{Isa, Machine, Threads, peak};
+use convnet_kernels::isa::Amx;
+use convnet_kernels::{Isa, Machine, Precision, Threads, peak};
 use serde::Serialize;
 
 use crate::tuning::Signature;
@@ -41,16 +42,28 @@ pub trait Bench {
 pub struct Limits {
     /// 10⁹ floating-point operations per second of fused multiply-adds in registers.
     pub gflops: f64,
+    /// The same of products of bfloat16 tiles, where the instruction set has any.
+    pub tile_gflops: Option<f64>,
     /// 10⁹ bytes per second read from memory.
     pub gigabytes_per_second: f64,
 }
 
 impl Limits {
-    /// Measures both, for about half a second.
+    /// Measures them, for about half a second.
     pub fn measure(machine: &Machine) -> Self {
         Self {
             gflops: peak::fma_peak(machine, PEAK_SECONDS) / 1e9,
+            tile_gflops: peak::tile_peak(machine, PEAK_SECONDS).map(|flops| flops / 1e9),
             gigabytes_per_second: peak::memory_bandwidth(machine, PEAK_SECONDS) / 1e9,
+        }
+    }
+
+    /// 10⁹ operations per second that products of this precision can have at best: those of the tiles, divided by the products
+    /// of parts that each takes, or of fused multiply-adds for `f32` and where there are no tiles.
+    pub fn gflops_of(&self, precision: Precision) -> f64 {
+        match self.tile_gflops.filter(|_| precision != Precision::F32) {
+            Some(gflops) => gflops / precision.products() as f64,
+            None => self.gflops,
         }
     }
 }
@@ -64,12 +77,16 @@ pub struct MachineReport {
     pub isa: &'static str,
     /// Every instruction set that could be used.
     pub available_isas: Vec<&'static str>,
+    /// Why there are no tiles of AMX, if there are none.
+    pub no_amx: Option<&'static str>,
     /// Threads in use.
     pub threads: usize,
     /// Threads that this process may run at once.
     pub available_threads: usize,
     /// 10⁹ floating-point operations per second of fused multiply-adds in registers.
     pub peak_gflops: f64,
+    /// 10⁹ floating-point operations per second of bfloat16 products in tiles, where they are in use.
+    pub tile_peak_gflops: Option<f64>,
     /// 10⁹ bytes per second read from memory.
     pub memory_gigabytes_per_second: f64,
     /// Microseconds to start and end work on all threads.
@@ -83,9 +100,11 @@ pub fn machine_report(machine: &Machine) -> MachineReport {
         cpu: Signature::of(machine).cpu,
         isa: machine.isa.name(),
         available_isas: Isa::available().into_iter().map(Isa::name).collect(),
+        no_amx: Amx::offered().err(),
         threads: machine.threads.count(),
         available_threads: Threads::available(),
         peak_gflops: limits.gflops,
+        tile_peak_gflops: limits.tile_gflops,
         memory_gigabytes_per_second: limits.gigabytes_per_second,
         parallel_region_microseconds: 1e6
             * median(7, || {

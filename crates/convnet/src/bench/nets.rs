@@ -31,7 +31,7 @@ pub struct NetTiming {
     pub batch: usize,
     /// Threads that worked.
     pub threads: usize,
-    /// Of the products: `f32`.
+    /// Of the products that was asked for; `f32` unless another was.
     pub precision: &'static str,
     /// Median of the rounds, for one batch.
     pub seconds: f64,
@@ -203,7 +203,7 @@ fn net_timing(name: &str, plan: &Plan, seconds: f64, sample: &[f32]) -> NetTimin
         net: name.into(),
         batch: plan.batch(),
         threads: plan.machine().threads.count(),
-        precision: "f32",
+        precision: plan.machine().precision.name(),
         seconds,
         images_per_second: plan.batch() as f64 / seconds,
         peak_bytes: peak_resident_bytes().unwrap_or_else(|| plan.bytes().total()),

@@ -15,7 +15,7 @@
 
 use std::fmt;
 
-use convnet_kernels::{Isa, Means};
+use convnet_kernels::{Isa, Means, Precision};
 use serde::Serialize;
 
 use super::{Network, Node, NodeId, ReceptiveField};
@@ -240,7 +240,7 @@ fn readers(network: &Network) -> Vec<usize> {
 fn is_in_place(node: &Node, readers: &[usize]) -> bool {
     let [input] = node.inputs() else { return false };
     let usage = Use {
-        means: Means { isa: Isa::Portable, inexact: false, uses: usize::MAX, tuning: None },
+        means: Means { isa: Isa::Portable, inexact: false, uses: usize::MAX, precision: Precision::F32, tuning: None },
         backward: false,
         input_gradient: false,
         flattened: None,

@@ -16,8 +16,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use convnet_kernels::Machine;
 use convnet_kernels::conv::tuning::Tuning;
+use convnet_kernels::{Machine, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -65,10 +65,32 @@ pub struct RunRecord {
     /// the same choices.
     #[serde(default)]
     pub tuned: bool,
+    /// The precision of the products, with which a training also goes on; `f32` where nothing is said.
+    #[serde(default, with = "precision_name", skip_serializing_if = "precision_name::is_usual")]
+    pub precision: Precision,
     /// Which images.
     pub data: DataRecord,
     /// Which settings.
     pub settings: Settings,
+}
+
+/// A precision by its name.
+mod precision_name {
+    use convnet_kernels::Precision;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn is_usual(precision: &Precision) -> bool {
+        *precision == Precision::F32
+    }
+
+    pub fn serialize<S: Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(precision.name())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Precision, D::Error> {
+        Precision::from_name(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }
 
 /// A run folder in use by one training at a time.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use convnet_kernels::conv::tuning::Tuning;
-use convnet_kernels::{Machine, reduce};
+use convnet_kernels::{Machine, Precision, reduce};
 
 use super::fingerprint::fingerprint;
 use super::metrics::{EpochRecord, Record, Score, StepRecord};
@@ -60,6 +60,8 @@ pub struct Trainer<'a> {
     resume: bool,
     /// The measured times that a training which goes on began with.
     tuning: Option<Arc<Tuning>>,
+    /// The precision that a training which goes on began with.
+    precision: Option<Precision>,
     stop: Arc<AtomicBool>,
     observer: Observer<'a>,
 }
@@ -75,6 +77,7 @@ impl<'a> Trainer<'a> {
             folder: None,
             resume: false,
             tuning: None,
+            precision: None,
             stop: Arc::default(),
             observer: Box::new(|_| {}),
         }
@@ -89,7 +92,7 @@ impl<'a> Trainer<'a> {
         let (record, network) = (read_run(folder)?, read_network(folder)?);
         let tuning = read_tuning(folder, &record)?;
         let trainer = Self::new(&network).settings(record.settings).source(record.data.source);
-        Ok(Self { folder: Some(folder.to_owned()), resume: true, tuning, ..trainer })
+        Ok(Self { folder: Some(folder.to_owned()), resume: true, tuning, precision: Some(record.precision), ..trainer })
     }
 
     /// All settings at once.
@@ -135,7 +138,7 @@ impl<'a> Trainer<'a> {
 
     /// The instructions and threads to use; by default the best and all. They change no bit of the result but for the
     /// instructions. A machine that carries measured times chooses its algorithms by them, and the run folder keeps them; a
-    /// training that goes on takes those of its folder.
+    /// training that goes on takes those of its folder. So it is with the precision of products.
     pub fn machine(self, machine: Machine) -> Self {
         Self { machine: Some(machine), ..self }
     }
@@ -165,6 +168,11 @@ impl<'a> Trainer<'a> {
         &self.source
     }
 
+    /// The precision of a run that is resumed.
+    pub fn precision(&self) -> Option<Precision> {
+        self.precision
+    }
+
     /// The settings.
     pub fn settings_now(&self) -> &Settings {
         &self.settings
@@ -186,6 +194,10 @@ impl<'a> Trainer<'a> {
             None => Machine::detect().map_err(Error::Argument)?,
         };
         let machine = if self.resume { machine.tuned(self.tuning.clone()) } else { machine };
+        let machine = match self.precision {
+            Some(precision) => machine.with_precision(precision),
+            None => machine,
+        };
         self.check(data)?;
         let record = RunRecord {
             convnet: env!("CARGO_PKG_VERSION").into(),
@@ -198,6 +210,7 @@ impl<'a> Trainer<'a> {
             },
             settings: self.settings.clone(),
             tuned: machine.tuning.is_some(),
+            precision: machine.precision,
         };
         let normalisation = Normalisation::of(&data.train);
         let augmentation = self.settings.augmentation.clone();

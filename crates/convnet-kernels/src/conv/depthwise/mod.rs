@@ -10,12 +10,13 @@ mod weight;
 
 use super::direct::{self, geometry::Problem};
 use super::{Algorithm, ConvShape, Epilogue, Pass, no_cost};
-use crate::{Isa, Machine};
+use crate::{Isa, Machine, Precision};
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
     Algorithm {
         name: "depthwise",
+        precision: Precision::F32,
         exact: true,
         accepts,
         cost,

@@ -222,7 +222,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => avx2::kernels(size, stride),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(_) => avx512::kernels(size, stride),
+            Isa::Avx512(_) | Isa::Amx(_) => avx512::kernels(size, stride),
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::kernels(size, stride),
         }

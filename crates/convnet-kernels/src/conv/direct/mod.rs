@@ -7,19 +7,20 @@
 pub(super) mod geometry;
 mod narrow;
 mod pointwise;
-mod ranges;
+pub(super) mod ranges;
 mod run;
 mod weight;
 
 use super::{Algorithm, ConvShape, Epilogue, Pass};
 use crate::gemm::Kernels;
-use crate::{Isa, Machine};
+use crate::{Isa, Machine, Precision};
 use geometry::Problem;
 
 /// The row of the table.
 pub const fn algorithm() -> Algorithm<f32> {
     Algorithm {
         name: "direct",
+        precision: Precision::F32,
         exact: true,
         accepts,
         cost,

@@ -14,7 +14,7 @@ use crate::gemm::pack::WeightOrder;
 use crate::gemm::{Kernels, Target};
 
 /// Part number `index` of `count` equal parts of `0..total`.
-pub(super) fn part(index: usize, count: usize, total: usize) -> Range<usize> {
+pub(in crate::conv) fn part(index: usize, count: usize, total: usize) -> Range<usize> {
     index * total / count..(index + 1) * total / count
 }
 
@@ -32,7 +32,7 @@ pub(super) fn copy_gradients(kernels: &Kernels, filters: usize, dy: &[f32], dy_s
 }
 
 /// Ranges of pixels that have partial sums of their own.
-pub(super) struct Ranges {
+pub(in crate::conv) struct Ranges {
     /// How many.
     pub count: usize,
     /// Filters of a panel.
@@ -41,7 +41,7 @@ pub(super) struct Ranges {
 }
 
 /// Whose sums a piece has.
-pub(super) struct Place {
+pub(in crate::conv) struct Place {
     pub range: usize,
     pub group: usize,
     pub panel: usize,

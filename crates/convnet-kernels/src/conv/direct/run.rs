@@ -273,7 +273,7 @@ impl Piece<'_> {
         match isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token exists only where the CPU has these instructions.
-            Isa::Avx512(_) => unsafe { avx512(self) },
+            Isa::Avx512(_) | Isa::Amx(_) => unsafe { avx512(self) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx2(_) => unsafe { avx2(self) },

@@ -16,7 +16,7 @@ mod weight;
 
 use super::{Algorithm, ConvShape, Epilogue, Pass};
 use crate::gemm::Kernels;
-use crate::{Isa, Machine};
+use crate::{Isa, Machine, Precision};
 use forward::{Frame, product_step};
 use transform::{Four, TAPS, Transform, Two};
 
@@ -33,6 +33,7 @@ pub const fn two() -> Algorithm<f32> {
 const fn algorithm<T: Transform>() -> Algorithm<f32> {
     Algorithm {
         name: T::NAME,
+        precision: Precision::F32,
         exact: false,
         accepts,
         cost: cost::<T>,

@@ -78,7 +78,7 @@ impl Transform for Two {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => &AVX2_TWO,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(_) => &AVX512_TWO,
+            Isa::Avx512(_) | Isa::Amx(_) => &AVX512_TWO,
             _ => &PORTABLE_TWO,
         }
     }
@@ -143,7 +143,7 @@ impl Transform for Four {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => &AVX2_FOUR,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512(_) => &AVX512_FOUR,
+            Isa::Avx512(_) | Isa::Amx(_) => &AVX512_FOUR,
             _ => &PORTABLE_FOUR,
         }
     }
