@@ -318,6 +318,13 @@ impl<'a> Contents<'a> {
     }
 }
 
+impl Contents<'_> {
+    /// The bytes of an image that was looked at, C×H×W; none of another.
+    pub(super) fn bytes_of(&self, name: &str) -> &[u8] {
+        self.images.iter().find(|image| image.name == name).map_or(&[], |image| &image.bytes)
+    }
+}
+
 /// The layers asked for in the network's order, each once.
 fn chosen(model: &Model, asked: &[String]) -> Result<Vec<String>> {
     for layer in asked {

@@ -65,9 +65,34 @@ fn split_all<const PARTS: usize>(x: &[f32], to: [&mut [u16]; PARTS]) {
 /// # Safety
 /// They are inside the working memory, and nobody else uses them.
 #[inline(always)]
-unsafe fn parts<'a, const PARTS: usize>(to: Halves, part_step: usize, index: usize, count: usize) -> [&'a mut [u16]; PARTS] {
+pub(super) unsafe fn parts<'a, const PARTS: usize>(to: Halves, part_step: usize, index: usize, count: usize) -> [&'a mut [u16]; PARTS] {
     // SAFETY: by the contract; parts do not overlap.
     std::array::from_fn(|part| unsafe { std::slice::from_raw_parts_mut(to.at(part * part_step + index), count) })
+}
+
+/// The first `count` numbers, filled up with zeros.
+#[inline(always)]
+fn filled_up(from: &[f32], count: usize) -> [f32; SIDE] {
+    match from.first_chunk::<SIDE>() {
+        Some(whole) if count == SIDE => *whole,
+        _ => {
+            let mut row = [0.0; SIDE];
+            row[..count].copy_from_slice(&from[..count]);
+            row
+        }
+    }
+}
+
+/// Splits two rows of a right operand, those of its pair number `pair`, into parts.
+#[inline(always)]
+pub(super) fn split_pair<const PARTS: usize>(rows: [&[f32; SIDE]; 2], pair: usize, to: &mut [&mut [u16]; PARTS]) {
+    for column in 0..SIDE {
+        let members = rows.map(|row| split::<PARTS>(row[column]));
+        for part in 0..PARTS {
+            to[part][pair * DEPTH + 2 * column] = members[0][part];
+            to[part][pair * DEPTH + 2 * column + 1] = members[1][part];
+        }
+    }
 }
 
 /// Conversion of some images to frames.
@@ -183,11 +208,7 @@ impl Fill<'_> {
                     let mut rows = [[0.0f32; SIDE]; DEPTH];
                     for (row, place) in rows.iter_mut().zip(places) {
                         let Some(place) = place else { continue };
-                        let from = &self.x[place + group * frame.channels + channel..];
-                        match from.first_chunk::<SIDE>() {
-                            Some(whole) if count == SIDE => *row = *whole,
-                            _ => row[..count].copy_from_slice(&from[..count]),
-                        }
+                        *row = filled_up(&self.x[place + group * frame.channels + channel..], count);
                     }
                     let lines = turned(&rows);
                     for (number, line) in lines.iter().enumerate() {
@@ -261,24 +282,14 @@ impl Pairs<'_> {
                 let (group, filter) = (panel / panels, panel % panels * SIDE);
                 let count = SIDE.min(filters - filter);
                 // SAFETY: the step is inside the operands and this piece's own.
-                let to = unsafe { parts::<PARTS>(self.to, self.part_step, (panel * self.steps + step) * OPERAND, OPERAND) };
+                let mut to = unsafe { parts::<PARTS>(self.to, self.part_step, (panel * self.steps + step) * OPERAND, OPERAND) };
                 for pair in 0..SIDE {
                     let mut rows = [[0.0f32; SIDE]; 2];
                     for (row, place) in rows.iter_mut().zip(&places[2 * pair..]) {
                         let Some(place) = place else { continue };
-                        let from = &self.dy[place * all + group * filters + filter..];
-                        match from.first_chunk::<SIDE>() {
-                            Some(whole) if count == SIDE => *row = *whole,
-                            _ => row[..count].copy_from_slice(&from[..count]),
-                        }
+                        *row = filled_up(&self.dy[place * all + group * filters + filter..], count);
                     }
-                    for column in 0..SIDE {
-                        let members = [split::<PARTS>(rows[0][column]), split::<PARTS>(rows[1][column])];
-                        for part in 0..PARTS {
-                            to[part][pair * DEPTH + 2 * column] = members[0][part];
-                            to[part][pair * DEPTH + 2 * column + 1] = members[1][part];
-                        }
-                    }
+                    split_pair([&rows[0], &rows[1]], pair, &mut to);
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::fill::{Fill, Halves, SPARE};
 use super::frame::{Frame, Outputs};
 use super::products::{self, Left, Right};
 use super::unit::{DEPTH, OPERAND, SIDE, Unit};
-use super::{MOST_TAPS, Routines, pack};
+use super::{MOST_TAPS, Routines, each, pack};
 use crate::Machine;
 use crate::conv::direct::geometry::Problem;
 use crate::conv::{ConvShape, Epilogue, Pass};
@@ -20,9 +20,6 @@ use crate::isa::vector::Vector;
 const PIECE_BYTES: usize = 1 << 18;
 /// Pieces that a phase is cut into, if it has so many positions or filters.
 const PIECES: usize = 48;
-/// Products of parts that are worth waking threads for.
-const SMALL_PRODUCTS: usize = 1 << 19;
-
 /// The frame of a pass.
 pub(super) fn frame(shape: &ConvShape, pass: Pass, parts: usize) -> Frame {
     if pass == Pass::BackwardInput { Frame::backward_input(shape, parts) } else { Frame::forward(shape, parts) }
@@ -74,10 +71,7 @@ pub(super) fn run<const PARTS: usize>(
     let part_step = Fill::len(&frame);
     let to = Halves::aligned(scratch, PARTS * part_step);
     let (x_image, y_image, y) = (x_len / frame.images, y_len / frame.images, Target::new(y));
-    let products = products::count(PARTS) * usize::try_from(shape.macs()).unwrap_or(usize::MAX);
-    let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| {
-        if products < SMALL_PRODUCTS { (0..pieces).for_each(work) } else { machine.threads.run(pieces, work) }
-    };
+    let each = each::<PARTS>(machine, shape);
     for first in (0..frame.images).step_by(frame.round) {
         let images = frame.round.min(frame.images - first);
         let fill = Fill { frame: &frame, x: &x[first * x_image..(first + images) * x_image], images, to, part_step };

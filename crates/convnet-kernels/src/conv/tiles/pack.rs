@@ -1,7 +1,6 @@
 //! Weights as right operands: `[group][16 filters][tap][32 channels][part][pair of channels][filter][member of the pair]`.
 
-use super::fill::Halves;
-use super::split::split;
+use super::fill::{Halves, parts, split_pair};
 use super::unit::{DEPTH, OPERAND, SIDE};
 use crate::gemm::pack::WeightOrder;
 
@@ -56,15 +55,9 @@ impl Pack<'_> {
                 }
                 let place = ((piece * taps + tap) * blocks + block) * PARTS * OPERAND;
                 // SAFETY: by the contract; the place is inside the packed weights, as `len` counts them.
-                let to = unsafe { std::slice::from_raw_parts_mut(self.to.at(place), PARTS * OPERAND) };
-                for pair in 0..SIDE {
-                    for lane in 0..SIDE {
-                        let members = [split::<PARTS>(numbers[2 * pair][lane]), split::<PARTS>(numbers[2 * pair + 1][lane])];
-                        for part in 0..PARTS {
-                            to[part * OPERAND + pair * DEPTH + 2 * lane] = members[0][part];
-                            to[part * OPERAND + pair * DEPTH + 2 * lane + 1] = members[1][part];
-                        }
-                    }
+                let mut to = unsafe { parts::<PARTS>(self.to, OPERAND, place, OPERAND) };
+                for (pair, rows) in numbers.as_chunks::<2>().0.iter().enumerate() {
+                    split_pair([&rows[0], &rows[1]], pair, &mut to);
                 }
             }
         }

@@ -66,6 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn as_many_products_are_taken_as_the_precision_says() {
+        use crate::Precision::{Bf16, F32x3, F32x6};
+        assert_eq!([1, 2, 3].map(count), [Bf16, F32x3, F32x6].map(crate::Precision::products));
+    }
+
+    #[test]
     fn the_largest_products_of_parts_are_taken_once_each_and_share_an_operand_with_the_one_before() {
         for (order, parts) in ORDER.iter().zip(1..) {
             let mut sorted = order.to_vec();

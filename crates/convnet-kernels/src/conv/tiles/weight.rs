@@ -9,11 +9,11 @@
 //! channels, 32 filters and some taps of a range of positions. It goes through that range in chunks that stay in the
 //! second-level cache while all its taps use them.
 
-use super::Routines;
 use super::fill::{Fill, Halves, Pairs, SPARE};
 use super::frame::Frame;
 use super::products::{self, Left, Right};
 use super::unit::{DEPTH, OPERAND, SIDE, Unit};
+use super::{Routines, each};
 use crate::Machine;
 use crate::conv::ConvShape;
 use crate::conv::direct::ranges::{Place, Ranges, part};
@@ -29,8 +29,6 @@ const CHUNK_STEPS: usize = 64;
 const PIECES: usize = 48;
 /// Steps of a range, at least, so that its sums are worth writing.
 const RANGE_STEPS: usize = 64;
-/// Products of parts that are worth waking threads for.
-const SMALL_PRODUCTS: usize = 1 << 19;
 
 /// How the work is cut; it depends on the problem alone.
 pub(super) struct Cut {
@@ -96,10 +94,7 @@ pub(super) fn run<const PARTS: usize>(machine: &Machine, shape: &ConvShape, x: &
     let planes = Halves::aligned(rest, PARTS * (part_steps[0] + part_steps[1]));
     let pairs = planes.after(PARTS * part_steps[0]);
     let (x_image, dy_image) = (x.len() / frame.images, dy.len() / frame.images);
-    let products = products::count(PARTS) * usize::try_from(shape.macs()).unwrap_or(usize::MAX);
-    let each = |pieces: usize, work: &(dyn Fn(usize) + Sync)| {
-        if products < SMALL_PRODUCTS { (0..pieces).for_each(work) } else { machine.threads.run(pieces, work) }
-    };
+    let each = each::<PARTS>(machine, shape);
     for first in (0..frame.images).step_by(frame.round) {
         let images = frame.round.min(frame.images - first);
         let (x, dy) = (&x[first * x_image..][..images * x_image], &dy[first * dy_image..][..images * dy_image]);

@@ -324,13 +324,6 @@ impl Shown {
         classes
     }
 
-    /// A class's colour: its own where the model knows few, else by its place among those that the images are of.
-    pub(in crate::look) fn colour_of(&self, class: usize) -> [u8; 3] {
-        let classes = self.classes();
-        let few = classes.last().is_none_or(|last| *last < CLASS_COLOURS);
-        class_colour(if few { class } else { classes.binary_search(&class).unwrap_or(class) })
-    }
-
     /// The pixels of an image of the split that is shown.
     pub(in crate::look) fn pixels_of(&self, image: usize) -> Option<&[u8]> {
         let place = self.pixels.binary_search_by_key(&image, |(number, _)| *number).ok()?;
@@ -341,12 +334,19 @@ impl Shown {
     pub(in crate::look) fn grid_picture(&self, size: [usize; 3], bytes: usize) -> Result<Raster> {
         let channels = if size[0] == 3 { 3 } else { 1 };
         let longest = (bytes / self.grid.cells.len() / channels).isqrt().clamp(8, TILE);
+        let classes = self.classes();
         let tile = |place: &usize| {
             let image = self.pixels_of(self.images[*place]).unwrap_or(&[]);
-            framed(&crate::page::picture::reduced(image, size, longest)?, self.colour_of(self.labels[*place]))
+            framed(&crate::page::picture::reduced(image, size, longest)?, colour_among(&classes, self.labels[*place]))
         };
         Raster::sheet(&self.grid.cells.iter().map(tile).collect::<Result<Vec<_>>>()?, self.grid.side, 1)
     }
+}
+
+/// The colour of one of these classes, which are in order: its own where the model knows few, else by its place among them.
+pub(in crate::look) fn colour_among(classes: &[usize], class: usize) -> [u8; 3] {
+    let few = classes.last().is_none_or(|last| *last < CLASS_COLOURS);
+    class_colour(if few { class } else { classes.binary_search(&class).unwrap_or(class) })
 }
 
 /// A picture in a frame.

@@ -34,8 +34,8 @@ mod pca;
 mod trust;
 mod tsne;
 
-pub(super) use gathered::Sources;
 pub use gathered::{Asked, Gathered, Grid, ImageNeighbours, Inversions, Map, Shown};
+pub(super) use gathered::{Sources, colour_among};
 pub use grid::{assign, grid};
 pub use invert::{Inversion, InversionRecipe, invert, invertible};
 pub use neighbours::{Metric, Neighbour, neighbours};

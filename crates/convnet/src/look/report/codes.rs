@@ -7,7 +7,7 @@ use super::texts::{CodeTexts, Texts, fill};
 use super::{IMAGE, short};
 use crate::error::Result;
 use crate::look::Contents;
-use crate::look::codes::{Gathered, ImageNeighbours, Inversions, Map, Neighbour, Shown as Found};
+use crate::look::codes::{Gathered, ImageNeighbours, Inversions, Map, Neighbour, Shown as Found, colour_among};
 use crate::look::picture::{CLASS_COLOURS, ColourMap, Range, Raster};
 use crate::look::similarity::Similarity;
 use crate::page::colour::hex;
@@ -188,7 +188,7 @@ fn maps(contents: &Contents<'_>, found: &Found, t: &'static Texts) -> Result<Map
         about: fill(c.codes_about, &[&found.layer, &features, &images, &of]),
         all: found.images.len() == found.of,
         classes: if classes.len() <= CLASS_COLOURS {
-            let view = |&class: &usize| ClassView { name: class_name(contents, class), colour: hex(found.colour_of(class)) };
+            let view = |&class: &usize| ClassView { name: class_name(contents, class), colour: hex(colour_among(&classes, class)) };
             classes.iter().map(view).collect()
         } else {
             Vec::new()
@@ -226,7 +226,7 @@ fn scatter(contents: &Contents<'_>, found: &Found, map: &Map, [name, words]: [&'
         if classes.len() <= NAMED {
             names.push(Name { class: class_name.clone(), x: coordinate(x.clamp(40.0, SIDE - 40.0)), y: coordinate(y) });
         }
-        dots.push(Dots { class: class_name, colour: hex(found.colour_of(class)), path });
+        dots.push(Dots { class: class_name, colour: hex(colour_among(&classes, class)), path });
     }
     spread_names(&mut names);
     let words = fill(words, &[&found.layer, &count(found.images.len() as u64)]);
@@ -319,7 +319,7 @@ fn near_row(
 
 fn inverted(contents: &Contents<'_>, found: &Inversions, t: &'static Texts) -> Result<InvertedView> {
     let size = contents.model.image_size();
-    let bytes = contents.images.iter().find(|image| image.name == found.name).map_or(&[][..], |image| &image.bytes[..]);
+    let bytes = contents.bytes_of(&found.name);
     let view = |inversion: &crate::look::codes::Inversion| {
         let alt = fill(t.codes.inversion_alt, &[&inversion.layer, &found.name]);
         Ok(InvertedLayer {

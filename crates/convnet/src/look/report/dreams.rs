@@ -29,7 +29,7 @@ pub(super) struct DreamView {
 pub(super) fn views(contents: &Contents<'_>, t: &Texts) -> Result<Vec<DreamsView>> {
     let size = contents.model.image_size();
     let rows = contents.dreams.iter().map(|found| {
-        let bytes = contents.images.iter().find(|image| image.name == found.name).map_or(&[][..], |image| &image.bytes[..]);
+        let bytes = contents.bytes_of(&found.name);
         let view = |dream: &Dream| {
             let alt = fill(t.dream_alt, &[&found.name, &dream.image.layer]);
             let values = [dream.before, dream.image.value].map(|value| short(f64::from(value)));
