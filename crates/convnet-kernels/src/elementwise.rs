@@ -40,14 +40,14 @@ struct Part<'a, T> {
     start: usize,
     /// `None` when the part holds it.
     x: Option<&'a [T]>,
-    /// Whether the whole result goes past the caches.
-    is_large: bool,
+    /// How many operands the result must have to go past the caches.
+    large_from: usize,
 }
 
 impl<T: Real> Part<'_, T> {
-    /// Writes y past the caches, if it is large.
+    /// Writes y past the caches, if that is much with its operands.
     fn stream<const N: usize>(&self, isa: Isa, function: impl Lanewise<N, 0>, x: [&[T]; N], y: &mut [T]) -> bool {
-        self.is_large && stream::write(isa, function, x, [], y)
+        N >= self.large_from && stream::write(isa, function, x, [], y)
     }
 }
 
@@ -57,10 +57,10 @@ fn parts<T: Real>(threads: &Threads, x: Option<&[T]>, y: &mut [T], work: impl Fn
         assert_eq!(x.len(), y.len(), "source and destination are of one length");
     }
     let length = y.len().div_ceil(PARTS).next_multiple_of(BLOCK).max(PART);
-    let is_large = x.is_some() && stream::is_large(y);
+    let large_from = if x.is_some() { stream::large_from(y) } else { usize::MAX };
     threads.chunks_mut(y, length, |index, y| {
         let start = index * length;
-        work(Part { start, x: x.map(|x| &x[start..start + y.len()]), is_large }, y);
+        work(Part { start, x: x.map(|x| &x[start..start + y.len()]), large_from }, y);
     });
 }
 

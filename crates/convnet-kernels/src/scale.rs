@@ -77,7 +77,7 @@ compiled_once! {
             let range = strips.range(index);
             products(machine.isa, &x[range.clone()], &dy[range], sums);
         });
-        strips.for_sums(machine.isa, partial, |channels, [sum]| add_sums(&mut dweight[channels], sum));
+        strips.for_sums(machine, partial, [dweight], |_, [sum], [dweight]| add_sums(dweight, sum));
     }
 }
 

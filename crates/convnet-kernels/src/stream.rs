@@ -8,12 +8,23 @@ use crate::{Isa, Real};
 
 /// Bytes of a result beyond which most of it would be gone from the caches before it is read again.
 const LARGE: usize = 16 << 20;
+/// The same of all that is read and written together.
+const LARGE_IN_ALL: usize = 32 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Whether a result is to be written past the caches.
+/// How many numbers must be read for each number of a result if it is to be written past the caches.
+pub(crate) fn large_from<T>(y: &[T]) -> usize {
+    match size_of_val(y) {
+        _ if !y.as_ptr().addr().is_multiple_of(LINE) => usize::MAX,
+        LARGE.. => 0,
+        bytes => LARGE_IN_ALL.div_ceil(bytes.max(1)) - 1,
+    }
+}
+
+/// Whether a result is to be written past the caches, whatever is read for it.
 pub(crate) fn is_large<T>(y: &[T]) -> bool {
-    size_of_val(y) >= LARGE && y.as_ptr().addr().is_multiple_of(LINE)
+    large_from(y) == 0
 }
 
 /// These numbers, if they are `f32`.

@@ -291,6 +291,14 @@ impl Threads {
         }
     }
 
+    /// The piece that stands as far from the end of its thread's share as this one from the beginning: a job that runs it
+    /// in the place of this one meets what the job before left in each thread's caches, the last first.
+    pub fn mirrored(&self, piece: usize, pieces: usize) -> usize {
+        let shared = &self.pool.shared;
+        let owner = (0..self.count()).find(|&thread| piece < shared.share(thread + 1, pieces)).unwrap_or(0);
+        shared.share(owner, pieces) + shared.share(owner + 1, pieces).saturating_sub(piece + 1)
+    }
+
     /// Cuts `data` into chunks of `length` (the last may be shorter) and calls `work(index, chunk)` for each.
     ///
     /// # Panics
@@ -379,6 +387,11 @@ mod tests {
             for pieces in [0, 1, 2, 7, 1000, usize::MAX] {
                 let shares: Vec<usize> = (0..=count).map(|thread| threads.pool.shared.share(thread, pieces)).collect();
                 assert_eq!((shares[0], shares[count]), (0, pieces));
+                for piece in 0..pieces.min(1000) {
+                    let mirrored = threads.mirrored(piece, pieces);
+                    let share_of = |piece: usize| shares.iter().filter(|&&first| first <= piece).count();
+                    assert_eq!((threads.mirrored(mirrored, pieces), share_of(mirrored)), (piece, share_of(piece)));
+                }
                 let sizes = || shares.windows(2).map(|share| share[1] - share[0]);
                 assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1, "{count} threads, {pieces} pieces: {shares:?}");
             }

@@ -327,7 +327,7 @@ per_isa! {
 }
 
 per_isa! {
-    /// Adds dweight = Σ d·x̂ and dbias = Σ d of some channels, from the sums of d and of d · (x − mean).
+    /// Adds dweight = Σ d·x̂ and dbias = Σ d of some channels, from the sums of d and of d · (x − mean), where these are wanted.
     fn add_affine_gradients<T: Real>(sums: [&[f64]; 2], statistics: [&[T]; 2], dweight: &mut [T], dbias: &mut [T]) {
         let ([sum, product], [rest, inverse]) = (sums, statistics);
         for ((((&sum, &product), rest), inverse), dweight) in sum.iter().zip(product).zip(rest).zip(inverse).zip(dweight) {
@@ -464,12 +464,11 @@ compiled_once! {
             let (sum, square) = sums.split_at_mut(strips.strip);
             moments(machine.isa, &x[strips.range(index)], shift, sum, square);
         });
-        let [means, rests, inverses, variances] = parts_mut(statistics, norm.channels);
-        strips.for_channels(|first, count| {
+        let statistics: [&mut [T]; STATISTICS] = parts_mut(statistics, norm.channels);
+        strips.for_channels(machine, statistics, |channels, written| {
             let (mut mean, mut spread) = ([0.0; CHANNELS], [0.0; CHANNELS]);
-            let (mean, spread) = (&mut mean[..count], &mut spread[..count]);
-            combine(machine.isa, strips, &*partial, first, mean, spread);
-            let written = [&mut *means, &mut *rests, &mut *inverses, &mut *variances].map(|numbers| &mut numbers[first..first + count]);
+            let (mean, spread) = (&mut mean[..channels.len()], &mut spread[..channels.len()]);
+            combine(machine.isa, strips, &*partial, channels.start, mean, spread);
             set_statistics(machine.isa, norm.rows, norm.epsilon, mean, spread, written);
         });
     }
@@ -489,7 +488,7 @@ compiled_once! {
         let lanes = [&*mean, &*scale, &*offset];
         let floor = if pass.relu { T::ZERO } else { T::NEG_INFINITY };
         let (residual, function) = (pass.residual, Normalise { relu: pass.relu });
-        let is_large = stream::is_large(pass.y);
+        let is_large = stream::large_from(pass.y) <= 1 + usize::from(pass.residual.is_some());
         strips.run_on(machine, pass.x, pass.y, |range, x, y| {
             let residual = residual.map(|residual| &residual[range]);
             let is_written = is_large
@@ -509,7 +508,7 @@ compiled_once! {
 
 compiled_once! {
     fn backward<T>(norm: &'a BatchNorm, machine: &'a Machine, pass: Backward<'a, T>) {
-        let Backward { x, dy, relu_output, statistics, of_batch, weight, dx, mut daffine, scratch } = pass;
+        let Backward { x, dy, relu_output, statistics, of_batch, weight, dx, daffine, scratch } = pass;
         let strips = norm.strips();
         let [means, rests, inverses, _] = parts(statistics, norm.channels);
         let (lanes, partial) = scratch.split_at_mut(4 * strips.strip);
@@ -523,13 +522,12 @@ compiled_once! {
             let partial = &mut partial[..2 * strips.strip * strips.pieces()];
             let d = dy.unwrap_or_else(|| dx.as_deref().unwrap_or_default());
             gradient_sums_of_pieces(machine, strips, [x, d], relu_output, mean, partial);
-            strips.for_sums(machine.isa, partial, |channels, sums| {
-                let statistics = [&rests[channels.clone()], &inverses[channels.clone()]];
-                if let Some([dweight, dbias]) = &mut daffine {
-                    add_affine_gradients(machine.isa, sums, statistics, &mut dweight[channels.clone()], &mut dbias[channels.clone()]);
-                }
+            let [dweight, dbias]: [&mut [T]; 2] = daffine.unwrap_or_default();
+            let lists = [dweight, dbias, &mut slope[..norm.channels], &mut constant[..norm.channels]];
+            strips.for_sums(machine, partial, lists, |channels, sums, [dweight, dbias, slope, constant]| {
+                let statistics = [&rests[channels.clone()], &inverses[channels]];
+                add_affine_gradients(machine.isa, sums, statistics, dweight, dbias);
                 if of_batch {
-                    let (slope, constant) = (&mut slope[channels.clone()], &mut constant[channels]);
                     set_gradient_lanes(machine.isa, norm.rows, sums, statistics, slope, constant);
                 }
             });
@@ -538,7 +536,7 @@ compiled_once! {
         }
         if let Some(dx) = dx {
             let lanes = [&*mean, &*scale, &*constant, &*slope];
-            let is_large = stream::is_large(dx);
+            let is_large = stream::large_from(dx) <= 2 + usize::from(relu_output.is_some());
             strips.run_on(machine, dy, dx, |range, dy, dx| {
                 let (x, output) = (&x[range.clone()], relu_output.map(|output| &output[range]));
                 let is_written = is_large

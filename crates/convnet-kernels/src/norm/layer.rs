@@ -285,9 +285,9 @@ compiled_once! {
                 backward_rows(machine.isa, x, dy, statistics, weight, dweight, dbias, dx);
             }
         });
-        strips.for_sums(machine.isa, partial, |channels, [product, sum]| {
-            add_sums(&mut dweight[channels.clone()], product);
-            add_sums(&mut dbias[channels], sum);
+        strips.for_sums(machine, partial, [dweight, dbias], |_, [product, sum], [dweight, dbias]| {
+            add_sums(dweight, product);
+            add_sums(dbias, sum);
         });
     }
 }

@@ -5,14 +5,18 @@
 //! sums, which are added in the order of the pieces: the same bits for any number of threads.
 
 use crate::threads::Pieces;
-use crate::{Isa, Machine, Real, per_isa};
+use crate::{Machine, Real, per_isa};
 
 /// Numbers that are summed side by side, so that no addition waits for the one before it.
 const STRIP: usize = 256;
 /// Numbers that are worth a piece of work.
 const PIECE: usize = 1 << 15;
 /// Channels whose `f64` sums fit the first-level cache.
-pub(crate) const CHANNELS: usize = 64;
+pub(crate) const CHANNELS: usize = 128;
+/// Rows of a piece that make its partial sums a small part of what it reads.
+const ROWS: usize = 32;
+/// Partial sums of one kind that are worth the work of several threads.
+const PARTIAL: usize = 1 << 13;
 /// Most pieces, so that the partial sums stay few.
 const PIECES: usize = 64;
 
@@ -55,7 +59,7 @@ impl Strips {
     fn of(rows: usize, channels: usize, strip: usize) -> Self {
         let len = rows * channels;
         let all = len.div_ceil(strip);
-        let pieces = all.div_ceil(all.div_ceil(PIECES).max(PIECE.div_ceil(strip)));
+        let pieces = all.div_ceil(all.div_ceil(PIECES).max(PIECE.div_ceil(strip)).max(ROWS * channels.max(1) / strip));
         // Pieces of one size, since the last of them ends the work.
         Self { channels, len, strip, piece: strip * all.div_ceil(pieces.max(1)).max(1) }
     }
@@ -91,19 +95,41 @@ impl Strips {
         }
     }
 
-    /// Calls `work(first channel, count)` for blocks of at most [`CHANNELS`] channels.
-    pub fn for_channels(&self, mut work: impl FnMut(usize, usize)) {
-        for first in (0..self.channels).step_by(CHANNELS) {
-            work(first, CHANNELS.min(self.channels - first));
+    /// Calls `work(channels, parts)` for blocks of at most [`CHANNELS`] channels, with their parts of N lists of numbers for
+    /// each channel; lists that are shorter have no part.
+    pub fn for_channels<T: Real, const N: usize>(
+        &self,
+        machine: &Machine,
+        lists: [&mut [T]; N],
+        work: impl Fn(std::ops::Range<usize>, [&mut [T]; N]) + Sync,
+    ) {
+        let lists = lists.map(|list| Pieces::new(list, CHANNELS));
+        let block = |index: usize| {
+            let first = index * CHANNELS;
+            // SAFETY: each index is handed out once, so each part has one holder.
+            work(first..(first + CHANNELS).min(self.channels), std::array::from_fn(|list| unsafe { lists[list].get(index) }));
+        };
+        let blocks = self.channels.div_ceil(CHANNELS);
+        if self.pieces() * self.strip < PARTIAL {
+            // Waking the threads would take longer.
+            (0..blocks).for_each(block);
+        } else {
+            machine.threads.run(blocks, block);
         }
     }
 
-    /// Calls `work(channels, sums)` for blocks of channels, with the sums, over all pieces, of each of N kinds of partial sums.
-    pub fn for_sums<T: Real, const N: usize>(&self, isa: Isa, partial: &[T], mut work: impl FnMut(std::ops::Range<usize>, [&[f64]; N])) {
-        self.for_channels(|first, count| {
-            let mut sums = [[0.0; CHANNELS]; N];
-            combine::<T, N>(isa, *self, partial, first, count, &mut sums);
-            work(first..first + count, sums.each_ref().map(|sums| &sums[..count]));
+    /// As [`for_channels`](Self::for_channels), with the sums, over all pieces, of each of KINDS kinds of partial sums.
+    pub fn for_sums<T: Real, const KINDS: usize, const N: usize>(
+        &self,
+        machine: &Machine,
+        partial: &[T],
+        lists: [&mut [T]; N],
+        work: impl Fn(std::ops::Range<usize>, [&[f64]; KINDS], [&mut [T]; N]) + Sync,
+    ) {
+        self.for_channels(machine, lists, |channels, parts| {
+            let mut sums = [[0.0; CHANNELS]; KINDS];
+            combine::<T, KINDS>(machine.isa, *self, partial, channels.start, channels.len(), &mut sums);
+            work(channels.clone(), sums.each_ref().map(|sums| &sums[..channels.len()]), parts);
         });
     }
 
@@ -118,7 +144,7 @@ impl Strips {
     ) {
         let (pieces, count) = (Pieces::new(&mut y[..self.len], self.piece), self.pieces());
         machine.threads.run(count, |index| {
-            let index = count - 1 - index;
+            let index = machine.threads.mirrored(index, count);
             let range = self.range(index);
             // SAFETY: `run` hands out each index once, so each piece has one holder.
             work(range.clone(), x.map(|x| &x[range]), unsafe { pieces.get(index) });
