@@ -12,6 +12,8 @@ use crate::threads::Threads;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod portable;
 pub(crate) mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +31,16 @@ pub struct Avx512(());
 /// use the tile registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amx(());
+
+/// Proof that the CPU is one of 64-bit ARM and has NEON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neon(OnArm);
+
+/// What there is on 64-bit ARM only, so that elsewhere the compiler leaves every choice of NEON out.
+#[cfg(target_arch = "aarch64")]
+type OnArm = ();
+#[cfg(not(target_arch = "aarch64"))]
+type OnArm = std::convert::Infallible;
 
 impl Avx2 {
     /// The token, if the CPU has these instructions.
@@ -78,6 +90,17 @@ impl Amx {
     }
 }
 
+impl Neon {
+    /// The token, if the CPU has these instructions.
+    pub fn detect() -> Option<Self> {
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
 /// An instruction set that this computer is known to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -89,6 +112,8 @@ pub enum Isa {
     Avx512(Avx512),
     /// AVX-512, and tiles for products of reduced [`Precision`].
     Amx(Amx),
+    /// 128-bit vectors of 64-bit ARM with fused multiply-add.
+    Neon(Neon),
 }
 
 impl Isa {
@@ -103,6 +128,7 @@ impl Isa {
         sets.extend(Avx2::detect().map(Self::Avx2));
         sets.extend(Avx512::detect().map(Self::Avx512));
         sets.extend(Amx::detect().map(Self::Amx));
+        sets.extend(Neon::detect().map(Self::Neon));
         sets
     }
 
@@ -136,13 +162,14 @@ impl Isa {
             Self::Avx2(_) => "avx2",
             Self::Avx512(_) => "avx512",
             Self::Amx(_) => "amx",
+            Self::Neon(_) => "neon",
         }
     }
 
     /// How many `f32` one vector register holds.
     pub fn f32_lanes(self) -> usize {
         match self {
-            Self::Portable => 4,
+            Self::Portable | Self::Neon(_) => 4,
             Self::Avx2(_) => 8,
             Self::Avx512(_) | Self::Amx(_) => 16,
         }
@@ -261,6 +288,10 @@ macro_rules! per_isa {
             #[target_feature(enable = "avx2,fma")]
             fn avx2<$T: $crate::Real $(, const $N: usize)*>($($arg: $type),*) $(-> $result)? { body::<$T $(, $N)*>($($arg),*) }
 
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon<$T: $crate::Real $(, const $N: usize)*>($($arg: $type),*) $(-> $result)? { body::<$T $(, $N)*>($($arg),*) }
+
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the Avx512 and Amx tokens exist only where the CPU has these instructions.
@@ -268,6 +299,9 @@ macro_rules! per_isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the Avx2 token exists only where the CPU has these instructions.
                 $crate::Isa::Avx2(_) => unsafe { avx2::<$T $(, $N)*>($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: the Neon token exists only where the CPU has these instructions.
+                $crate::Isa::Neon(_) => unsafe { neon::<$T $(, $N)*>($($arg),*) },
                 _ => body::<$T $(, $N)*>($($arg),*),
             }
         }

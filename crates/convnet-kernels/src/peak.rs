@@ -9,8 +9,8 @@ use crate::isa::portable::F32x4;
 use crate::isa::vector::Vector;
 use crate::{Isa, Machine};
 
-/// Sums that run through the loop at once: more than latency times units of any CPU, fewer than there are registers.
-const SUMS: usize = 12;
+/// Sums that run through the loop at once: at least latency times units of any CPU, fewer than there are registers.
+const SUMS: usize = if cfg!(target_arch = "aarch64") { 20 } else { 12 };
 /// Rounds of the loop in one piece of work, about a millisecond.
 const ROUNDS: usize = 200_000;
 /// Bytes that the bandwidth is measured with: more than caches hold.
@@ -26,6 +26,7 @@ pub fn fma_peak(machine: &Machine, seconds: f64) -> f64 {
 
 /// Floating-point operations per second of products of bfloat16 tiles in registers, counted and measured as those of
 /// [`fma_peak`]; `None` for instructions without tiles.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 pub fn tile_peak(machine: &Machine, seconds: f64) -> Option<f64> {
     match machine.isa {
         #[cfg(target_arch = "x86_64")]
@@ -147,6 +148,12 @@ macro_rules! dispatch {
                 // SAFETY: the instructions are this function's features.
                 unsafe { $body::<std::arch::x86_64::__m256>($argument) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            fn neon($argument: $type) {
+                // SAFETY: the instructions are this function's features.
+                unsafe { $body::<std::arch::aarch64::float32x4_t>($argument) }
+            }
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token exists only where the CPU has these instructions.
@@ -154,6 +161,9 @@ macro_rules! dispatch {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 Isa::Avx2(_) => unsafe { avx2($argument) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: as above.
+                Isa::Neon(_) => unsafe { neon($argument) },
                 // SAFETY: portable operations need nothing.
                 _ => unsafe { $body::<F32x4>($argument) },
             }

@@ -78,6 +78,9 @@ pub(crate) fn write<T: Real, L: Lanewise<N, K>, const N: usize, const K: usize>(
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) => unsafe { avx2(function, operands, period) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) => unsafe { neon(function, operands, period) },
         // SAFETY: as above; these vectors need no special instructions.
         _ => unsafe { periods::<F32x4, L, N, K>(function, operands, period) },
     }
@@ -100,6 +103,15 @@ unsafe fn avx512<L: Lanewise<N, K>, const N: usize, const K: usize>(function: L,
 unsafe fn avx2<L: Lanewise<N, K>, const N: usize, const K: usize>(function: L, operands: Operands<'_, N, K>, period: usize) {
     // SAFETY: by this function's contract.
     unsafe { periods::<std::arch::x86_64::__m256, L, N, K>(function, operands, period) }
+}
+
+/// # Safety
+/// As [`periods`], with NEON.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon<L: Lanewise<N, K>, const N: usize, const K: usize>(function: L, operands: Operands<'_, N, K>, period: usize) {
+    // SAFETY: by this function's contract.
+    unsafe { periods::<std::arch::aarch64::float32x4_t, L, N, K>(function, operands, period) }
 }
 
 /// # Safety

@@ -5,6 +5,9 @@
 //! and one number of each pixel, and makes P·N multiply-adds of them: with 14 × 2 that is 28 multiply-adds for 16 loads,
 //! so that neither port has to wait for the other. Which numbers a pixel reads is told by a pointer for each tap
 //! (an *indirect* product): padding is a pointer to zeros, and no image is ever copied into columns.
+//!
+//! Where an instruction multiplies with a single lane of a register ([`Vector::BY_LANE`]), each pixel's numbers are read a vector
+//! at a time: 8 × 2 vectors of four make 64 multiply-adds for 16 loads, with 16 sums under way at once.
 
 // Loops over constant ranges are what the compiler unrolls into registers.
 #![allow(clippy::needless_range_loop)]
@@ -88,6 +91,11 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
                     }
                     end = end.min(c + LINE);
                 }
+                while V::BY_LANE && c + V::LANES <= end {
+                    sums = add_channels(from, c, weights, sums);
+                    weights = weights.add(2 * V::LANES * V::LANES);
+                    c += V::LANES;
+                }
                 while c < end {
                     let mut w = [V::zero(); N];
                     for v in 0..N {
@@ -107,6 +115,51 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
         }
         if t.lanes == V::LANES { finish::<V, P, N, true>(t, sums) } else { finish::<V, P, N, false>(t, sums) }
     }
+}
+
+/// Runs a block for lanes 0, 1, … of a vector, with the number as a constant in each.
+macro_rules! for_lanes {
+    ($V:ident, $LANE:ident => $block:block) => {
+        for_lanes!($V, $LANE => $block, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($V:ident, $LANE:ident => $block:block, $($number:literal)*) => {
+        $(if $number < $V::LANES {
+            const $LANE: usize = $number;
+            $block
+        })*
+    };
+}
+
+/// Adds the products of LANES channels from `c` on, which are read as one vector of each pixel.
+///
+/// # Safety
+/// As [`tile`]: each pixel has LANES readable numbers, and each of their channels its weights.
+#[inline(always)]
+unsafe fn add_channels<V: Vector, const P: usize, const N: usize>(
+    from: [*const f32; P],
+    c: usize,
+    weights: *const f32,
+    mut sums: [[V; N]; P],
+) -> [[V; N]; P] {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let mut x = [V::zero(); P];
+        for p in 0..P {
+            x[p] = V::load(from[p].add(c));
+        }
+        for_lanes!(V, LANE => {
+            let mut w = [V::zero(); N];
+            for v in 0..N {
+                w[v] = V::load(weights.add((2 * LANE + v) * V::LANES));
+            }
+            for p in 0..P {
+                for v in 0..N {
+                    sums[p][v] = w[v].mul_add_lane::<LANE>(x[p], sums[p][v]);
+                }
+            }
+        });
+    }
+    sums
 }
 
 /// Adds what is to be added and writes the sums. Each step is a small loop of its own, which the compiler unrolls, so that
@@ -265,10 +318,23 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
                 for v in 0..N {
                     d[v] = if FULL || v + 1 < N { V::load(dy.add(v * V::LANES)) } else { V::load_first(dy.add(v * V::LANES), t.lanes) };
                 }
-                for p in 0..P {
-                    let number = V::splat(*x.add(places[p]));
-                    for v in 0..N {
-                        sums[p][v] = number.mul_add(d[v], sums[p][v]);
+                if V::BY_LANE && !GATHER {
+                    for first in (0..P).step_by(V::LANES) {
+                        let numbers = V::load_first(x.add(first), V::LANES.min(P - first));
+                        for_lanes!(V, LANE => {
+                            if first + LANE < P {
+                                for v in 0..N {
+                                    sums[first + LANE][v] = d[v].mul_add_lane::<LANE>(numbers, sums[first + LANE][v]);
+                                }
+                            }
+                        });
+                    }
+                } else {
+                    for p in 0..P {
+                        let number = V::splat(*x.add(places[p]));
+                        for v in 0..N {
+                            sums[p][v] = number.mul_add(d[v], sums[p][v]);
+                        }
                     }
                 }
                 // The last step would leave the buffer.

@@ -40,7 +40,8 @@ impl Kernels {
             Isa::Avx2(_) => &AVX2,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) | Isa::Amx(_) => &AVX512,
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => &NEON,
             _ => &PORTABLE,
         }
     }
@@ -121,6 +122,8 @@ kernels!(
     [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
     target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
 );
+#[cfg(target_arch = "aarch64")]
+kernels!(NEON, neon, std::arch::aarch64::float32x4_t, [1 2 3 4 5 6 7 8], target_feature(enable = "neon"));
 
 /// A pointer to numbers that several threads write, each its own.
 #[derive(Clone, Copy)]

@@ -4,6 +4,9 @@
 //! instruction set gives it a body. The operations are `unsafe` because they execute instructions that the CPU must
 //! have: whoever calls such a function holds the token that proves it.
 
+/// Most numbers in one register of any instruction set.
+const MOST_LANES: usize = 16;
+
 /// A register full of `f32`.
 ///
 /// # Safety
@@ -12,6 +15,9 @@
 pub(crate) trait Vector: Copy {
     /// Numbers in one register.
     const LANES: usize;
+    /// Whether [`mul_add_lane`](Self::mul_add_lane) is one instruction, so that numbers that lie side by side are better read
+    /// together than each into all lanes of a register.
+    const BY_LANE: bool = false;
 
     /// All lanes zero.
     unsafe fn zero() -> Self;
@@ -38,6 +44,16 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_first(self, to: *mut f32, count: usize);
     /// `self · factor + term`, rounded once where the instruction set can.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// `self · (lane LANE of factors) + term`, rounded as [`mul_add`](Self::mul_add).
+    #[inline(always)]
+    unsafe fn mul_add_lane<const LANE: usize>(self, factors: Self, term: Self) -> Self {
+        let mut lanes = [0.0; MOST_LANES];
+        // SAFETY: by the trait's contract; there is room for the numbers of any register.
+        unsafe {
+            factors.store(lanes.as_mut_ptr());
+            Self::splat(lanes[LANE]).mul_add(self, term)
+        }
+    }
     /// `self + other`
     unsafe fn add(self, other: Self) -> Self;
     /// `self − other`
@@ -70,6 +86,13 @@ mod tests {
             let x = V::load(numbers.as_ptr());
             x.mul_add(V::splat(3.0), V::splat(0.5)).store(out.as_mut_ptr());
             assert!(out.iter().zip(&numbers).all(|(out, x)| *out == 3.0 * x + 0.5));
+            let half = V::splat(0.5);
+            let by_lane =
+                [x.mul_add_lane::<0>(x, half), x.mul_add_lane::<1>(x, half), x.mul_add_lane::<2>(x, half), x.mul_add_lane::<3>(x, half)];
+            for (by_lane, factor) in by_lane.into_iter().zip(&numbers) {
+                by_lane.store(out.as_mut_ptr());
+                assert!(out.iter().zip(&numbers).all(|(out, x)| *out == x * factor + 0.5));
+            }
             x.sub(V::splat(3.0)).mul(x).store(out.as_mut_ptr());
             assert!(out.iter().zip(&numbers).all(|(out, x)| *out == (x - 3.0) * x));
             let mut aligned = Aligned([0.0; 16]);
@@ -107,6 +130,11 @@ mod tests {
                 // SAFETY: the CPU has AVX-512.
                 unsafe { every_operation::<std::arch::x86_64::__m512>() };
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if crate::isa::Neon::detect().is_some() {
+            // SAFETY: the CPU has NEON.
+            unsafe { every_operation::<std::arch::aarch64::float32x4_t>() };
         }
     }
 }

@@ -205,7 +205,8 @@ impl Kernels {
             Isa::Avx2(_) => &AVX2,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) | Isa::Amx(_) => &AVX512,
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => &NEON,
             _ => &PORTABLE,
         }
     }
@@ -253,3 +254,5 @@ kernels!(PORTABLE, portable, F32x4);
 kernels!(AVX2, avx2, std::arch::x86_64::__m256, target_feature(enable = "avx2,fma"));
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX512, avx512, std::arch::x86_64::__m512, target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"));
+#[cfg(target_arch = "aarch64")]
+kernels!(NEON, neon, std::arch::aarch64::float32x4_t, target_feature(enable = "neon"));

@@ -223,7 +223,8 @@ impl Kernels {
             Isa::Avx2(_) => avx2::kernels(size, stride),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) | Isa::Amx(_) => avx512::kernels(size, stride),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => neon::kernels(size, stride),
             _ => portable::kernels(size, stride),
         }
     }
@@ -296,3 +297,5 @@ kernels!(
     [1 / 1, 2 / 1, 3 / 1, 5 / 1, 7 / 1, 3 / 2, 5 / 2],
     target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
 );
+#[cfg(target_arch = "aarch64")]
+kernels!(neon, std::arch::aarch64::float32x4_t, [1 / 1, 2 / 1, 3 / 1, 5 / 1, 7 / 1, 3 / 2, 5 / 2], target_feature(enable = "neon"));

@@ -186,6 +186,8 @@ impl Routines {
             Isa::Avx512(_) => &AVX512,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => &AVX2,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => &NEON,
             _ => &PORTABLE,
         };
         &of_parts[parts - 1]
@@ -247,3 +249,5 @@ routines!(
 );
 #[cfg(target_arch = "x86_64")]
 routines!(AMX, amx, unit::Tiles, target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"));
+#[cfg(target_arch = "aarch64")]
+routines!(NEON, neon, Emulated<std::arch::aarch64::float32x4_t, 8>, target_feature(enable = "neon"));

@@ -79,6 +79,8 @@ impl Transform for Two {
             Isa::Avx2(_) => &AVX2_TWO,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) | Isa::Amx(_) => &AVX512_TWO,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => &NEON_TWO,
             _ => &PORTABLE_TWO,
         }
     }
@@ -144,6 +146,8 @@ impl Transform for Four {
             Isa::Avx2(_) => &AVX2_FOUR,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(_) | Isa::Amx(_) => &AVX512_FOUR,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => &NEON_FOUR,
             _ => &PORTABLE_FOUR,
         }
     }
@@ -538,3 +542,5 @@ kernels!(
     std::arch::x86_64::__m512,
     target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
 );
+#[cfg(target_arch = "aarch64")]
+kernels!(NEON_TWO, NEON_FOUR, neon, std::arch::aarch64::float32x4_t, target_feature(enable = "neon"));

@@ -133,4 +133,9 @@ fn every_unit_gives_the_bits_of_the_definition() {
             unsafe { agrees::<Tiles>("amx", &[0.5, 4.0, 20.0, 40.0, 70.0]) };
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    if crate::isa::Neon::detect().is_some() {
+        // SAFETY: the CPU has NEON.
+        unsafe { agrees::<Emulated<std::arch::aarch64::float32x4_t, 8>>("neon", &normal) };
+    }
 }
