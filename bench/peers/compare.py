@@ -35,6 +35,7 @@ def arguments():
                         help="measure only cases whose name, with net and batch, has this regular expression (all of them)")
     parser.add_argument("--quick", action="store_true", help="three turns, and batch 1 or the training batch only")
     parser.add_argument("--missing", action="store_true", help="leave out what the raw results hold already")
+    parser.add_argument("--again", action="store_true", help="measure a second time: keep the figures beside those that are there")
     parser.add_argument("--seconds", type=float, help="begin no further case after so many seconds")
     parser.add_argument("--report", action="store_true", help="measure nothing: write the report anew from the raw results")
     parser.add_argument("--convnet", type=Path, default=ROOT / "target/release/convnet", help="the program")
@@ -85,7 +86,10 @@ class Session:
             return False
         if not all(re.search(pattern, name) for pattern in self.options.filter):
             return False
-        return not (self.options.missing and self.key(row, case, threads) in self.raw["cases"])
+        known = self.raw["cases"].get(self.key(row, case, threads))
+        if self.options.again:
+            return known is not None and not (self.options.missing and "again" in known)
+        return not (self.options.missing and known)
 
     @staticmethod
     def key(row, case, threads):
@@ -95,7 +99,12 @@ class Session:
         """Keeps one case, and writes the raw results whole."""
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
         record |= {"row": row, "case": case, "threads": threads, "turns": self.turns, "date": now, "commit": self.machine["commit"]}
-        self.raw["cases"][self.key(row, case, threads)] = record
+        key = self.key(row, case, threads)
+        if self.options.again:
+            kept = {name: record[name] for name in ["convnet", "peers", "turns", "date", "commit"]}
+            self.raw["cases"][key]["again"] = kept
+        else:
+            self.raw["cases"][key] = record
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(self.raw, indent=1, sort_keys=True) + "\n")

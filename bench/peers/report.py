@@ -18,6 +18,21 @@ def ratio(case):
     return min(case["peers"].values()) / case["convnet"]
 
 
+def reproduced(rows, threads):
+    """For each row, the cases that were measured twice: both means, and how far apart the two ratios of a case lie."""
+    for row in ROWS:
+        for count in threads:
+            cases = [case for case in rows.get((row.name, count), []) if "again" in case]
+            if not cases:
+                continue
+            first, second = [ratio(case) for case in cases], [ratio(case["again"]) for case in cases]
+            apart = [max(pair) / min(pair) - 1 for pair in zip(first, second)]
+            furthest = cases[apart.index(max(apart))]
+            yield [row.name, str(count), f"{len(cases)} of {len(rows[row.name, count])}", f"{mean(first):.2f}", f"{mean(second):.2f}",
+                   "—" if row.least is None else f"{sum(value < row.least for value in first)} / {sum(value < row.least for value in second)}",
+                   f"{100 * statistics.median(apart):.1f} %", f"{100 * max(apart):.0f} % ({furthest['case']})"]
+
+
 def mean(ratios):
     """The geometric mean."""
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
@@ -185,6 +200,12 @@ def write(raw, path, plot):
                        for name, against, target in AMX_ROWS]]), "",
              "## Where it falls short", "", "With the cause, or the likeliest one where none was measured.", "",
              *table(["work", "case", "threads", "ratio", "least", "why"], list(shortfalls(rows, threads))), ""]
+    if again := list(reproduced(rows, threads)):
+        dates = sorted(case["again"]["date"] for case in raw["cases"].values() if "again" in case)
+        commits = sorted({case["again"]["commit"] for case in raw["cases"].values() if "again" in case})
+        lines += ["## Measured a second time", "", f"From {dates[0]} to {dates[-1]} UTC, convnet at {', '.join(commits)}; everything was prepared anew.",
+                  "", *table(["work", "threads", "cases", "mean before", "mean again", "below the least, before / again",
+                              "median difference of a case's ratios", "largest"], again), ""]
     for row in ROWS:
         cases = [(count, rows[row.name, count]) for count in threads if (row.name, count) in rows]
         if cases:
