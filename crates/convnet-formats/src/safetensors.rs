@@ -21,6 +21,7 @@ mod header;
 mod values;
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 
 use crate::error::{Fault, FormatError, quoted};
 use crate::foreign;
@@ -37,6 +38,8 @@ pub const MOST_DIMS: usize = 16;
 
 /// Bytes before the header.
 const LENGTH_BYTES: usize = 8;
+/// Bytes by which a file of another format is recognised.
+const HEAD_BYTES: usize = 4096;
 
 /// The content of a safetensors file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -102,48 +105,79 @@ pub fn read(bytes: &[u8]) -> Result<TensorFile, FormatError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_with(bytes: &[u8], mut room: impl FnMut(usize) -> Vec<f32>) -> Result<TensorFile, FormatError> {
-    let header_end = header_end(bytes)?;
-    let header = Header::parse(&bytes[LENGTH_BYTES..header_end]).map_err(|error| error.shifted(LENGTH_BYTES))?;
-    let body = &bytes[header_end..];
-    check_cover(&header.tensors, body.len()).map_err(|error| error.shifted(header_end))?;
-
-    let mut tensors = BTreeMap::new();
-    for (name, entry) in header.tensors {
-        let values = Values::decode(&entry.dtype, &body[entry.begin..entry.end], &mut room).ok_or_else(|| {
-            FormatError::new(
-                Fault::Unsupported,
-                format!("tensor {} of type {}", quoted(&name), quoted(&entry.dtype)),
-                format!("one of the types {}", values::names().join(", ")),
-            )
-            .remedy("write the tensor again as F32")
-        })?;
-        tensors.insert(name, TensorData { dims: entry.dims, values });
-    }
-    Ok(TensorFile { metadata: header.metadata, tensors })
+pub fn read_with(bytes: &[u8], room: impl FnMut(usize) -> Vec<f32>) -> Result<TensorFile, FormatError> {
+    let cut_off = |error: io::Error| FormatError::new(Fault::Truncated, error.to_string(), "the bytes that the header speaks of");
+    read_from(bytes, bytes.len() as u64, room).unwrap_or_else(|error| Err(cut_off(error)))
 }
 
-/// Where the header ends, after checking that it is there.
-fn header_end(bytes: &[u8]) -> Result<usize, FormatError> {
-    let wanted = "a safetensors file";
-    let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else {
-        let fault = if bytes.is_empty() { Fault::Foreign } else { Fault::Truncated };
-        return Err(FormatError::new(fault, foreign::describe(bytes), wanted));
+/// As [`read_with`], from what a reader gives: `length` bytes, of which only a small part is in memory beside the tensors.
+///
+/// # Errors
+/// The reader fails, or ends before it has given `length` bytes. Inside: as [`read`].
+pub fn read_from(
+    mut reader: impl Read,
+    length: u64,
+    mut room: impl FnMut(usize) -> Vec<f32>,
+) -> io::Result<Result<TensorFile, FormatError>> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut head = vec![0; length.min(HEAD_BYTES)];
+    reader.read_exact(&mut head)?;
+    let header_end = match header_end(&head, length) {
+        Ok(end) => end,
+        Err(error) => return Ok(Err(error)),
     };
-    let begins_like_json = bytes.get(LENGTH_BYTES).is_none_or(|&byte| byte == b'{');
-    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    if !begins_like_json || (length > MOST_HEADER_BYTES && bytes.len() == LENGTH_BYTES) {
-        return Err(FormatError::new(Fault::Foreign, foreign::describe(bytes), wanted));
+    let read_before = head.len();
+    head.resize(read_before.max(header_end), 0);
+    reader.read_exact(&mut head[read_before..])?;
+    let (header, begun) = head.split_at(header_end);
+    let checked = Header::parse(&header[LENGTH_BYTES..]).map_err(|error| error.shifted(LENGTH_BYTES)).and_then(|header| {
+        check_cover(&header.tensors, length - header_end).map_err(|error| error.shifted(header_end))?;
+        match header.tensors.iter().find(|(_, entry)| values::size_of(&entry.dtype).is_none()) {
+            None => Ok(header),
+            Some((name, entry)) => Err(FormatError::new(
+                Fault::Unsupported,
+                format!("tensor {} of type {}", quoted(name), quoted(&entry.dtype)),
+                format!("one of the types {}", values::names().join(", ")),
+            )
+            .remedy("write the tensor again as F32")),
+        }
+    });
+    let header = match checked {
+        Ok(header) => header,
+        Err(error) => return Ok(Err(error)),
+    };
+
+    let mut body = begun.chain(reader);
+    let mut in_order: Vec<(String, Entry)> = header.tensors.into_iter().collect();
+    in_order.sort_by_key(|(_, entry)| (entry.begin, entry.end));
+    let mut tensors = BTreeMap::new();
+    for (name, entry) in in_order {
+        let values = Values::decode(&entry.dtype, entry.end - entry.begin, &mut body, &mut room)?;
+        tensors.insert(name, TensorData { dims: entry.dims, values });
     }
-    if length > MOST_HEADER_BYTES {
+    Ok(Ok(TensorFile { metadata: header.metadata, tensors }))
+}
+
+/// Where the header of a file of `length` bytes ends, after checking that it is there; `head` is the beginning of the file.
+fn header_end(head: &[u8], length: usize) -> Result<usize, FormatError> {
+    let wanted = "a safetensors file";
+    let Some(header) = head.first_chunk::<LENGTH_BYTES>() else {
+        let fault = if head.is_empty() { Fault::Foreign } else { Fault::Truncated };
+        return Err(FormatError::new(fault, foreign::describe(head), wanted));
+    };
+    let begins_like_json = head.get(LENGTH_BYTES).is_none_or(|&byte| byte == b'{');
+    let header = usize::try_from(u64::from_le_bytes(*header)).unwrap_or(usize::MAX);
+    if !begins_like_json || (header > MOST_HEADER_BYTES && length == LENGTH_BYTES) {
+        return Err(FormatError::new(Fault::Foreign, foreign::describe(head), wanted));
+    }
+    if header > MOST_HEADER_BYTES {
         return Err(
-            FormatError::new(Fault::TooLarge, format!("a header of {length} bytes"), format!("at most {MOST_HEADER_BYTES} bytes")).at(0)
+            FormatError::new(Fault::TooLarge, format!("a header of {header} bytes"), format!("at most {MOST_HEADER_BYTES} bytes")).at(0)
         );
     }
-    let end = LENGTH_BYTES + length;
-    if end > bytes.len() {
-        return Err(FormatError::new(Fault::Truncated, format!("{} bytes", bytes.len()), format!("a header that ends at byte {end}"))
-            .at(bytes.len()));
+    let end = LENGTH_BYTES + header;
+    if end > length {
+        return Err(FormatError::new(Fault::Truncated, format!("{length} bytes"), format!("a header that ends at byte {end}")).at(length));
     }
     Ok(end)
 }
@@ -274,6 +308,21 @@ mod tests {
     fn refused(header: &str, body: usize) -> (Fault, String) {
         let error = read(&raw(header, body)).unwrap_err();
         (error.fault, error.to_string())
+    }
+
+    #[test]
+    fn a_reader_gives_the_same_as_its_bytes_and_its_early_end_is_an_error() {
+        let mut file = example();
+        file.metadata.insert("long".into(), "x".repeat(3 * HEAD_BYTES));
+        file.tensors.insert("many".into(), TensorData::f32([100_001], vec![0.25; 100_001]));
+        let bytes = write(&file).unwrap();
+        let read = |bytes: &[u8], length: usize| read_from(bytes, length as u64, Vec::with_capacity);
+        let same = read(&bytes, bytes.len()).unwrap().unwrap();
+        assert_eq!(write(&same).unwrap(), bytes);
+        for missing in [1, 5, 400_000, bytes.len() - 9, bytes.len() - 3, bytes.len()] {
+            let error = read(&bytes[..bytes.len() - missing], bytes.len()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{missing} bytes missing");
+        }
     }
 
     #[test]

@@ -54,24 +54,35 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Reads a regular file of at most `limit` bytes.
+/// Opens a regular file of at most `limit` bytes, and says how many it has.
 ///
 /// # Errors
 /// The file cannot be read, is not a regular file, or is longer.
-pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let metadata = fs::metadata(path).map_err(Error::io(path, "cannot read"))?;
-    if !metadata.is_file() {
+pub fn open(path: &Path, limit: u64) -> Result<(File, u64)> {
+    // Looked at before it is opened: opening a pipe would wait for somebody to write.
+    if !fs::metadata(path).map_err(Error::io(path, "cannot read"))?.is_file() {
         return Err(Error::format(path, "this is not a regular file"));
     }
+    let file = File::open(path).map_err(Error::io(path, "cannot read"))?;
+    let metadata = file.metadata().map_err(Error::io(path, "cannot read"))?;
     if metadata.len() > limit {
         return Err(Error::format(path, format!("the file has {} bytes, more than the {limit} that are accepted here", metadata.len())));
     }
+    Ok((file, metadata.len()))
+}
+
+/// Reads a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// As [`open`], or its bytes do not fit into memory.
+pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let (file, bytes_of_file) = open(path, limit)?;
     // A byte more, so that the end is found without growing.
-    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_add(1);
-    let mut bytes = zeros(length).map_err(|_| Error::format(path, format!("its {} bytes do not fit into memory", metadata.len())))?;
+    let length = usize::try_from(bytes_of_file).unwrap_or(usize::MAX).saturating_add(1);
+    let mut bytes = zeros(length).map_err(|_| Error::format(path, format!("its {bytes_of_file} bytes do not fit into memory")))?;
     bytes.clear();
     // The file may grow between the look and the reading.
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(Error::io(path, "cannot read"))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(Error::io(path, "cannot read"))?;
     Ok(bytes)
 }
 

@@ -1,6 +1,10 @@
 //! The types of values of a safetensors file, from bytes and to bytes.
 
 use std::borrow::Cow;
+use std::io::{self, Read};
+
+/// Bytes that are read at a time: whole numbers of every type.
+const BLOCK_BYTES: usize = 1 << 17;
 
 /// A type of values that is kept as it is. The order is that of writing, from
 /// the narrowest to the widest.
@@ -95,21 +99,20 @@ impl Values {
         }
     }
 
-    /// The values that `bytes` hold, or `None` if the type is not read here. Those of F32 go to `room(how many)`.
-    pub(super) fn decode(dtype: &str, bytes: &[u8], room: &mut impl FnMut(usize) -> Vec<f32>) -> Option<Values> {
-        Some(match dtype {
-            "U8" => Values::U8(bytes.to_vec()),
-            "F32" => {
-                let chunks = bytes.as_chunks().0;
-                let mut values = room(chunks.len());
-                values.extend(chunks.iter().map(|&chunk| f32::from_le_bytes(chunk)));
-                Values::F32(values)
-            }
-            "F64" => Values::F64(each(bytes, f64::from_le_bytes)),
-            "I64" => Values::I64(each(bytes, i64::from_le_bytes)),
-            "F16" => Values::F32(each(bytes, |half| f16_to_f32(u16::from_le_bytes(half)))),
-            "BF16" => Values::F32(each(bytes, |half| bf16_to_f32(u16::from_le_bytes(half)))),
-            _ => return None,
+    /// The values of the next `length` bytes, which are of a type that is read here. Those of F32 go to `room(how many)`.
+    pub(super) fn decode(
+        dtype: &str,
+        length: usize,
+        bytes: &mut impl Read,
+        room: &mut impl FnMut(usize) -> Vec<f32>,
+    ) -> io::Result<Values> {
+        Ok(match dtype {
+            "U8" => Values::U8(each(length, bytes, Vec::with_capacity(length), |[byte]| byte)?),
+            "F32" => Values::F32(each(length, bytes, room(length / 4), f32::from_le_bytes)?),
+            "F64" => Values::F64(each(length, bytes, Vec::with_capacity(length / 8), f64::from_le_bytes)?),
+            "I64" => Values::I64(each(length, bytes, Vec::with_capacity(length / 8), i64::from_le_bytes)?),
+            "F16" => Values::F32(each(length, bytes, room(length / 2), |half| f16_to_f32(u16::from_le_bytes(half)))?),
+            _ => Values::F32(each(length, bytes, room(length / 2), |half| bf16_to_f32(u16::from_le_bytes(half)))?),
         })
     }
 
@@ -140,8 +143,22 @@ pub(super) fn size_of(dtype: &str) -> Option<usize> {
     }
 }
 
-fn each<const SIZE: usize, T>(bytes: &[u8], convert: impl Fn([u8; SIZE]) -> T) -> Vec<T> {
-    bytes.as_chunks::<SIZE>().0.iter().map(|&chunk| convert(chunk)).collect()
+/// Adds the numbers of the next `length` bytes.
+fn each<const SIZE: usize, T>(
+    length: usize,
+    bytes: &mut impl Read,
+    mut numbers: Vec<T>,
+    convert: impl Fn([u8; SIZE]) -> T,
+) -> io::Result<Vec<T>> {
+    let mut block = vec![0; length.min(BLOCK_BYTES)];
+    let mut left = length;
+    while left > 0 {
+        let block = &mut block[..left.min(BLOCK_BYTES)];
+        bytes.read_exact(block)?;
+        numbers.extend(block.as_chunks::<SIZE>().0.iter().map(|&chunk| convert(chunk)));
+        left -= block.len();
+    }
+    Ok(numbers)
 }
 
 /// bfloat16 is the upper half of an f32.
@@ -215,10 +232,9 @@ mod tests {
     fn every_type_that_is_read_has_a_size() {
         for name in names() {
             let size = size_of(name).unwrap();
-            assert_eq!(Values::decode(name, &vec![0; 3 * size], &mut Vec::with_capacity).unwrap().len(), 3, "{name}");
+            assert_eq!(Values::decode(name, 3 * size, &mut &vec![0; 3 * size][..], &mut Vec::with_capacity).unwrap().len(), 3, "{name}");
         }
         assert_eq!(size_of("I8"), None);
-        assert_eq!(Values::decode("I8", &[], &mut Vec::with_capacity), None);
         for dtype in [Dtype::U8, Dtype::F32, Dtype::F64, Dtype::I64] {
             assert_eq!(size_of(dtype.name()), Some(dtype.size()));
         }

@@ -9,7 +9,7 @@ use convnet_kernels::memory::zeros;
 use super::Model;
 use crate::data::Normalisation;
 use crate::error::{Error, Result};
-use crate::file::{read_whole, write_whole};
+use crate::file::{open, write_whole};
 use crate::network::{Network, Parameters};
 use crate::tensor::Tensor;
 
@@ -35,7 +35,9 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
 
 pub(super) fn load(path: &Path) -> Result<Model> {
     let wrong = |reason: String| Error::format(path, reason);
-    let mut file = safetensors::read_with(&read_whole(path, LIMIT)?, room).map_err(|error| wrong(error.to_string()))?;
+    let (reader, length) = open(path, LIMIT)?;
+    let read = safetensors::read_from(reader, length, room).map_err(Error::io(path, "cannot read"))?;
+    let mut file = read.map_err(|error| wrong(error.to_string()))?;
     if file.metadata.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(wrong(format!("this safetensors file is not a model of convnet: its metadata lacks format = \"{FORMAT}\"")));
     }
