@@ -113,7 +113,7 @@ pub fn read_with(bytes: &[u8], room: impl FnMut(usize) -> Vec<f32>) -> Result<Te
 /// As [`read_with`], from what a reader gives: `length` bytes, of which only a small part is in memory beside the tensors.
 ///
 /// # Errors
-/// The reader fails, or ends before it has given `length` bytes. Inside: as [`read`].
+/// The reader fails or ends before it has given `length` bytes, or the room given is too small (`OutOfMemory`). Inside: as [`read`].
 pub fn read_from(
     mut reader: impl Read,
     length: u64,
@@ -323,6 +323,8 @@ mod tests {
             let error = read(&bytes[..bytes.len() - missing], bytes.len()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{missing} bytes missing");
         }
+        let error = read_from(&bytes[..], bytes.len() as u64, |_| Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     }
 
     #[test]

@@ -107,12 +107,12 @@ impl Values {
         room: &mut impl FnMut(usize) -> Vec<f32>,
     ) -> io::Result<Values> {
         Ok(match dtype {
-            "U8" => Values::U8(each(length, bytes, Vec::with_capacity(length), |[byte]| byte)?),
-            "F32" => Values::F32(each(length, bytes, room(length / 4), f32::from_le_bytes)?),
-            "F64" => Values::F64(each(length, bytes, Vec::with_capacity(length / 8), f64::from_le_bytes)?),
-            "I64" => Values::I64(each(length, bytes, Vec::with_capacity(length / 8), i64::from_le_bytes)?),
-            "F16" => Values::F32(each(length, bytes, room(length / 2), |half| f16_to_f32(u16::from_le_bytes(half)))?),
-            _ => Values::F32(each(length, bytes, room(length / 2), |half| bf16_to_f32(u16::from_le_bytes(half)))?),
+            "U8" => Values::U8(each(length, bytes, reserved, |[byte]| byte)?),
+            "F32" => Values::F32(each(length, bytes, room, f32::from_le_bytes)?),
+            "F64" => Values::F64(each(length, bytes, reserved, f64::from_le_bytes)?),
+            "I64" => Values::I64(each(length, bytes, reserved, i64::from_le_bytes)?),
+            "F16" => Values::F32(each(length, bytes, room, |half| f16_to_f32(u16::from_le_bytes(half)))?),
+            _ => Values::F32(each(length, bytes, room, |half| bf16_to_f32(u16::from_le_bytes(half)))?),
         })
     }
 
@@ -143,13 +143,25 @@ pub(super) fn size_of(dtype: &str) -> Option<usize> {
     }
 }
 
-/// Adds the numbers of the next `length` bytes.
+/// An empty vector with room for so many numbers, or with less where the memory cannot be had.
+fn reserved<T>(count: usize) -> Vec<T> {
+    let mut numbers = Vec::new();
+    // What came of it is seen by who uses the room.
+    let _ = numbers.try_reserve_exact(count);
+    numbers
+}
+
+/// The numbers of the next `length` bytes, in the vector that `room(how many)` gives.
 fn each<const SIZE: usize, T>(
     length: usize,
     bytes: &mut impl Read,
-    mut numbers: Vec<T>,
+    mut room: impl FnMut(usize) -> Vec<T>,
     convert: impl Fn([u8; SIZE]) -> T,
 ) -> io::Result<Vec<T>> {
+    let mut numbers = room(length / SIZE);
+    if numbers.capacity() < length / SIZE {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
     let mut block = vec![0; length.min(BLOCK_BYTES)];
     let mut left = length;
     while left > 0 {

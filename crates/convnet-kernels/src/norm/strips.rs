@@ -146,7 +146,7 @@ impl Strips {
         machine.threads.run(count, |index| {
             let index = machine.threads.mirrored(index, count);
             let range = self.range(index);
-            // SAFETY: `run` hands out each index once, so each piece has one holder.
+            // SAFETY: `run` hands out each index once and mirroring exchanges them, so each piece has one holder.
             work(range.clone(), x.map(|x| &x[range]), unsafe { pieces.get(index) });
         });
     }
