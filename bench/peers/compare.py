@@ -100,9 +100,8 @@ class Session:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
         record |= {"row": row, "case": case, "threads": threads, "turns": self.turns, "date": now, "commit": self.machine["commit"]}
         key = self.key(row, case, threads)
-        if self.options.again:
-            kept = {name: record[name] for name in ["convnet", "peers", "turns", "date", "commit"]}
-            self.raw["cases"][key]["again"] = kept
+        if self.options.again and key in self.raw["cases"]:
+            self.raw["cases"][key]["again"] = {name: record[name] for name in ["convnet", "peers", "turns", "date", "commit"]}
         else:
             self.raw["cases"][key] = record
         self.path.parent.mkdir(parents=True, exist_ok=True)

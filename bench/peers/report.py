@@ -59,11 +59,15 @@ def milliseconds(seconds):
     return f"{1e3 * seconds:.4g}"
 
 
+def measured(records):
+    """When, and with which commits of convnet."""
+    dates, commits = sorted(record["date"] for record in records), sorted({record["commit"] for record in records})
+    return f"measured from {dates[0]} to {dates[-1]} UTC, convnet at {', '.join(commits)}"
+
+
 def about(raw):
     """The machine, the versions, the dates."""
     machine = raw["machine"]
-    dates = sorted(case["date"] for case in raw["cases"].values())
-    commits = sorted({case["commit"] for case in raw["cases"].values()})
     versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.get("versions", {}).items()))
     lines = [f"* {machine['cpu']} ({machine['name']}), {machine['threads']} threads, {machine['memory_gib']} GiB, {machine['system']}; "
              f"instructions `{machine['isa']}`, {'AMX' if machine['amx'] else 'no AMX'}"]
@@ -74,7 +78,7 @@ def about(raw):
                          f"{peak['parallel_region_microseconds']:.1f} µs")
     turns = sorted({case["turns"] for case in raw["cases"].values()})
     lines += [f"* {versions}; Python {machine['python']}",
-              f"* measured from {dates[0]} to {dates[-1]} UTC, convnet at {', '.join(commits)}; medians of "
+              f"* {measured(raw['cases'].values())}; medians of "
               f"{' or '.join(map(str, turns))} turns"]
     return lines
 
@@ -201,10 +205,8 @@ def write(raw, path, plot):
              "## Where it falls short", "", "With the cause, or the likeliest one where none was measured.", "",
              *table(["work", "case", "threads", "ratio", "least", "why"], list(shortfalls(rows, threads))), ""]
     if again := list(reproduced(rows, threads)):
-        dates = sorted(case["again"]["date"] for case in raw["cases"].values() if "again" in case)
-        commits = sorted({case["again"]["commit"] for case in raw["cases"].values() if "again" in case})
-        lines += ["## Measured a second time", "", f"From {dates[0]} to {dates[-1]} UTC, convnet at {', '.join(commits)}; everything was prepared anew.",
-                  "", *table(["work", "threads", "cases", "mean before", "mean again", "below the least, before / again",
+        when = measured([case["again"] for case in raw["cases"].values() if "again" in case])
+        lines += ["## Measured a second time", "", f"Everything was prepared anew, and {when}.", "", *table(["work", "threads", "cases", "mean before", "mean again", "below the least, before / again",
                               "median difference of a case's ratios", "largest"], again), ""]
     for row in ROWS:
         cases = [(count, rows[row.name, count]) for count in threads if (row.name, count) in rows]

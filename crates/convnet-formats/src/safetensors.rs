@@ -98,19 +98,12 @@ impl TensorData {
 /// within [`MOST_HEADER_BYTES`], [`MOST_ENTRIES`] and [`MOST_DIMS`], and for
 /// values of another type.
 pub fn read(bytes: &[u8]) -> Result<TensorFile, FormatError> {
-    read_with(bytes, Vec::with_capacity)
-}
-
-/// As [`read`], with the values of each F32 tensor in the empty vector that `room(how many)` gives: for memory of a special kind.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_with(bytes: &[u8], room: impl FnMut(usize) -> Vec<f32>) -> Result<TensorFile, FormatError> {
     let cut_off = |error: io::Error| FormatError::new(Fault::Truncated, error.to_string(), "the bytes that the header speaks of");
-    read_from(bytes, bytes.len() as u64, room).unwrap_or_else(|error| Err(cut_off(error)))
+    read_from(bytes, bytes.len() as u64, Vec::with_capacity).unwrap_or_else(|error| Err(cut_off(error)))
 }
 
-/// As [`read_with`], from what a reader gives: `length` bytes, of which only a small part is in memory beside the tensors.
+/// As [`read`], from what a reader gives: `length` bytes, of which only a small part is in memory beside the tensors. The values
+/// of each F32 tensor go to the empty vector that `room(how many)` gives: for memory of a special kind.
 ///
 /// # Errors
 /// The reader fails or ends before it has given `length` bytes, or the room given is too small (`OutOfMemory`). Inside: as [`read`].
@@ -130,19 +123,11 @@ pub fn read_from(
     head.resize(read_before.max(header_end), 0);
     reader.read_exact(&mut head[read_before..])?;
     let (header, begun) = head.split_at(header_end);
-    let checked = Header::parse(&header[LENGTH_BYTES..]).map_err(|error| error.shifted(LENGTH_BYTES)).and_then(|header| {
+    let parsed = Header::parse(&header[LENGTH_BYTES..]).map_err(|error| error.shifted(LENGTH_BYTES)).and_then(|header| {
         check_cover(&header.tensors, length - header_end).map_err(|error| error.shifted(header_end))?;
-        match header.tensors.iter().find(|(_, entry)| values::size_of(&entry.dtype).is_none()) {
-            None => Ok(header),
-            Some((name, entry)) => Err(FormatError::new(
-                Fault::Unsupported,
-                format!("tensor {} of type {}", quoted(name), quoted(&entry.dtype)),
-                format!("one of the types {}", values::names().join(", ")),
-            )
-            .remedy("write the tensor again as F32")),
-        }
+        Ok(header)
     });
-    let header = match checked {
+    let header = match parsed {
         Ok(header) => header,
         Err(error) => return Ok(Err(error)),
     };
@@ -152,8 +137,12 @@ pub fn read_from(
     in_order.sort_by_key(|(_, entry)| (entry.begin, entry.end));
     let mut tensors = BTreeMap::new();
     for (name, entry) in in_order {
-        let values = Values::decode(&entry.dtype, entry.end - entry.begin, &mut body, &mut room)?;
-        tensors.insert(name, TensorData { dims: entry.dims, values });
+        let Some(values) = Values::decode(&entry.dtype, entry.end - entry.begin, &mut body, &mut room) else {
+            let found = format!("tensor {} of type {}", quoted(&name), quoted(&entry.dtype));
+            let error = FormatError::new(Fault::Unsupported, found, format!("one of the types {}", values::names().join(", ")));
+            return Ok(Err(error.remedy("write the tensor again as F32")));
+        };
+        tensors.insert(name, TensorData { dims: entry.dims, values: values? });
     }
     Ok(Ok(TensorFile { metadata: header.metadata, tensors }))
 }

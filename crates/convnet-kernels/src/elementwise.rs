@@ -47,7 +47,7 @@ struct Part<'a, T> {
 impl<T: Real> Part<'_, T> {
     /// Writes y past the caches, if that is much with its operands.
     fn stream<const N: usize>(&self, isa: Isa, function: impl Lanewise<N, 0>, x: [&[T]; N], y: &mut [T]) -> bool {
-        N >= self.large_from && stream::write(isa, function, x, [], y)
+        stream::write(self.large_from, isa, function, x, [], y)
     }
 }
 

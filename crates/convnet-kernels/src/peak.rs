@@ -26,18 +26,20 @@ pub fn fma_peak(machine: &Machine, seconds: f64) -> f64 {
 
 /// Floating-point operations per second of products of bfloat16 tiles in registers, counted and measured as those of
 /// [`fma_peak`]; `None` for instructions without tiles.
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 pub fn tile_peak(machine: &Machine, seconds: f64) -> Option<f64> {
-    match machine.isa {
+    const TILE_ROUNDS: usize = 20_000;
+    let multiply_tiles = tile_multiplication(machine.isa)?;
+    let pieces = 2 * machine.threads.count();
+    let flops = 2.0 * (pieces * TILE_ROUNDS * 4 * 16 * 16 * 32) as f64;
+    best(seconds, || machine.threads.run(pieces, |_| multiply_tiles(TILE_ROUNDS))).map(|time| flops / time)
+}
+
+/// The loop over products of tiles, which takes the number of its rounds, where the instruction set has any.
+fn tile_multiplication(isa: Isa) -> Option<fn(usize)> {
+    match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx(_) => {
-            const TILE_ROUNDS: usize = 20_000;
-            let pieces = 2 * machine.threads.count();
-            let flops = 2.0 * (pieces * TILE_ROUNDS * 4 * 16 * 16 * 32) as f64;
-            // SAFETY: the token exists only where the CPU and the operating system offer these instructions.
-            let work = |_: usize| unsafe { multiply_tiles(TILE_ROUNDS) };
-            best(seconds, || machine.threads.run(pieces, work)).map(|time| flops / time)
-        }
+        // SAFETY: the token exists only where the CPU and the operating system offer these instructions.
+        Isa::Amx(_) => Some(|rounds| unsafe { multiply_tiles(rounds) }),
         _ => None,
     }
 }

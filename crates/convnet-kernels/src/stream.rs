@@ -56,14 +56,18 @@ struct Operands<'a, const N: usize, const K: usize> {
 }
 
 /// y ← the function of x and the repeated numbers, past the caches; y begins a cache line. Returns whether it was done:
-/// it is for `f32`, when the repeated numbers fill whole cache lines.
+/// it is for `f32`, when the repeated numbers fill whole cache lines and there are at least so many operands as [`large_from`] says.
 pub(crate) fn write<T: Real, L: Lanewise<N, K>, const N: usize, const K: usize>(
+    large_from: usize,
     isa: Isa,
     function: L,
     x: [&[T]; N],
     repeated: [&[T]; K],
     y: &mut [T],
 ) -> bool {
+    if N < large_from {
+        return false;
+    }
     let period = repeated.first().map_or(LINE / size_of::<f32>(), |first| first.len());
     assert!(x.iter().all(|x| x.len() == y.len()) && repeated.iter().all(|repeated| repeated.len() == period), "slices of one length");
     if !y.as_ptr().addr().is_multiple_of(LINE) || !(period * size_of::<T>()).is_multiple_of(LINE) || period == 0 {
@@ -181,13 +185,13 @@ mod tests {
             for (count, period) in [(0, 16), (5, 16), (64, 16), (777, 48), (4000, 256), (100, 160)] {
                 let (a, b, scale) = (numbers(count, 3), numbers(count, 5), numbers(period, 1));
                 memory.fill(-1.0);
-                assert!(write(isa, ScaledDifference, [&a, &b], [&scale], &mut memory[first..first + count]));
+                assert!(write(0, isa, ScaledDifference, [&a, &b], [&scale], &mut memory[first..first + count]));
                 let expected = |place: usize| (a[place] - b[place]) * scale[place % period];
                 assert!((0..count).all(|place| memory[first + place] == expected(place)), "{isa}, {count} numbers");
                 assert!(memory[..first].iter().chain(&memory[first + count..]).all(|&number| number == -1.0));
             }
-            assert!(!write(isa, ScaledDifference, [&[1.0; 9], &[0.0; 9]], [&[1.0; 9]], &mut memory[first..first + 9]));
-            assert!(!write(isa, ScaledDifference, [&[1.0_f64; 16], &[0.0; 16]], [&[1.0; 16]], &mut [0.0; 16]));
+            assert!(!write(0, isa, ScaledDifference, [&[1.0; 9], &[0.0; 9]], [&[1.0; 9]], &mut memory[first..first + 9]));
+            assert!(!write(0, isa, ScaledDifference, [&[1.0_f64; 16], &[0.0; 16]], [&[1.0; 16]], &mut [0.0; 16]));
         }
     }
 }

@@ -99,20 +99,21 @@ impl Values {
         }
     }
 
-    /// The values of the next `length` bytes, which are of a type that is read here. Those of F32 go to `room(how many)`.
+    /// The values of the next `length` bytes, or `None` if the type is not read here. Those of F32 go to `room(how many)`.
     pub(super) fn decode(
         dtype: &str,
         length: usize,
         bytes: &mut impl Read,
         room: &mut impl FnMut(usize) -> Vec<f32>,
-    ) -> io::Result<Values> {
-        Ok(match dtype {
-            "U8" => Values::U8(each(length, bytes, reserved, |[byte]| byte)?),
-            "F32" => Values::F32(each(length, bytes, room, f32::from_le_bytes)?),
-            "F64" => Values::F64(each(length, bytes, reserved, f64::from_le_bytes)?),
-            "I64" => Values::I64(each(length, bytes, reserved, i64::from_le_bytes)?),
-            "F16" => Values::F32(each(length, bytes, room, |half| f16_to_f32(u16::from_le_bytes(half)))?),
-            _ => Values::F32(each(length, bytes, room, |half| bf16_to_f32(u16::from_le_bytes(half)))?),
+    ) -> Option<io::Result<Values>> {
+        Some(match dtype {
+            "U8" => each(length, bytes, reserved, |[byte]| byte).map(Values::U8),
+            "F32" => each(length, bytes, room, f32::from_le_bytes).map(Values::F32),
+            "F64" => each(length, bytes, reserved, f64::from_le_bytes).map(Values::F64),
+            "I64" => each(length, bytes, reserved, i64::from_le_bytes).map(Values::I64),
+            "F16" => each(length, bytes, reserved, |half| f16_to_f32(u16::from_le_bytes(half))).map(Values::F32),
+            "BF16" => each(length, bytes, reserved, |half| bf16_to_f32(u16::from_le_bytes(half))).map(Values::F32),
+            _ => return None,
         })
     }
 
@@ -244,9 +245,11 @@ mod tests {
     fn every_type_that_is_read_has_a_size() {
         for name in names() {
             let size = size_of(name).unwrap();
-            assert_eq!(Values::decode(name, 3 * size, &mut &vec![0; 3 * size][..], &mut Vec::with_capacity).unwrap().len(), 3, "{name}");
+            let values = Values::decode(name, 3 * size, &mut &vec![0; 3 * size][..], &mut Vec::with_capacity).unwrap();
+            assert_eq!(values.unwrap().len(), 3, "{name}");
         }
         assert_eq!(size_of("I8"), None);
+        assert!(Values::decode("I8", 0, &mut io::empty(), &mut Vec::with_capacity).is_none());
         for dtype in [Dtype::U8, Dtype::F32, Dtype::F64, Dtype::I64] {
             assert_eq!(size_of(dtype.name()), Some(dtype.size()));
         }

@@ -1,5 +1,5 @@
 //! Vectors of 64-bit ARM: 128 bits with NEON, which has no masks. The first numbers of a vector are read and written by halves
-//! and single lanes.
+//! and single lanes. Nothing is written past the caches: these processors notice by themselves when lines are written whole.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -33,15 +33,6 @@ impl Vector for float32x4_t {
         // SAFETY: NEON and room for 4 numbers by the trait's contract.
         unsafe { vst1q_f32(to, self) }
     }
-
-    #[inline(always)]
-    unsafe fn stream(self, to: *mut f32) {
-        // SAFETY: as for `store`, which it is: these processors notice by themselves when lines are written whole.
-        unsafe { self.store(to) }
-    }
-
-    #[inline(always)]
-    unsafe fn fence() {}
 
     #[inline(always)]
     unsafe fn prefetch(from: *const f32) {

@@ -33,15 +33,6 @@ impl Vector for F32x4 {
     }
 
     #[inline(always)]
-    unsafe fn stream(self, to: *mut f32) {
-        // SAFETY: as for `store`.
-        unsafe { self.store(to) }
-    }
-
-    #[inline(always)]
-    unsafe fn fence() {}
-
-    #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
 
     #[inline(always)]

@@ -29,9 +29,14 @@ pub(crate) trait Vector: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Writes `LANES` numbers past the caches where the instruction set can, to a place whose address is a multiple of the
     /// register's size. [`fence`](Self::fence) must follow before another thread may read them.
-    unsafe fn stream(self, to: *mut f32);
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: by the trait's contract.
+        unsafe { self.store(to) }
+    }
     /// Makes what [`stream`](Self::stream) wrote visible before whatever this thread writes next.
-    unsafe fn fence();
+    #[inline(always)]
+    unsafe fn fence() {}
     /// Asks for the cache line of an address, which need not be a valid one.
     unsafe fn prefetch(from: *const f32);
     /// As [`prefetch`](Self::prefetch), but only into the second-level cache: for what is needed much later.

@@ -488,15 +488,14 @@ compiled_once! {
         let lanes = [&*mean, &*scale, &*offset];
         let floor = if pass.relu { T::ZERO } else { T::NEG_INFINITY };
         let (residual, function) = (pass.residual, Normalise { relu: pass.relu });
-        let is_large = stream::large_from(pass.y) <= 1 + usize::from(pass.residual.is_some());
+        let large_from = stream::large_from(pass.y);
         strips.run_on(machine, pass.x, pass.y, |range, x, y| {
             let residual = residual.map(|residual| &residual[range]);
-            let is_written = is_large
-                && match (x, residual) {
-                    (Some(x), None) => stream::write(machine.isa, function, [x], lanes, y),
-                    (Some(x), Some(residual)) => stream::write(machine.isa, function, [x, residual], lanes, y),
-                    (None, _) => false,
-                };
+            let is_written = match (x, residual) {
+                (Some(x), None) => stream::write(large_from, machine.isa, function, [x], lanes, y),
+                (Some(x), Some(residual)) => stream::write(large_from, machine.isa, function, [x, residual], lanes, y),
+                (None, _) => false,
+            };
             match residual {
                 _ if is_written => {}
                 None => normalise(machine.isa, lanes, floor, x, y),
@@ -536,15 +535,14 @@ compiled_once! {
         }
         if let Some(dx) = dx {
             let lanes = [&*mean, &*scale, &*constant, &*slope];
-            let is_large = stream::large_from(dx) <= 2 + usize::from(relu_output.is_some());
+            let large_from = stream::large_from(dx);
             strips.run_on(machine, dy, dx, |range, dy, dx| {
                 let (x, output) = (&x[range.clone()], relu_output.map(|output| &output[range]));
-                let is_written = is_large
-                    && match (dy, output) {
-                        (Some(dy), None) => stream::write(machine.isa, InputGradient, [x, dy], lanes, dx),
-                        (Some(dy), Some(output)) => stream::write(machine.isa, InputGradient, [x, dy, output], lanes, dx),
-                        (None, _) => false,
-                    };
+                let is_written = match (dy, output) {
+                    (Some(dy), None) => stream::write(large_from, machine.isa, InputGradient, [x, dy], lanes, dx),
+                    (Some(dy), Some(output)) => stream::write(large_from, machine.isa, InputGradient, [x, dy, output], lanes, dx),
+                    (None, _) => false,
+                };
                 match output {
                     _ if is_written => {}
                     None => input_gradient::<T, 0>(machine.isa, x, dy, x, lanes, dx),

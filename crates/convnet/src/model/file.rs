@@ -35,9 +35,7 @@ pub(super) fn save(model: &Model, path: &Path) -> Result<()> {
 
 pub(super) fn load(path: &Path) -> Result<Model> {
     let wrong = |reason: String| Error::format(path, reason);
-    let (reader, length) = open(path, LIMIT)?;
-    let read = safetensors::read_from(reader, length, room).map_err(Error::io(path, "cannot read"))?;
-    let mut file = read.map_err(|error| wrong(error.to_string()))?;
+    let mut file = read_tensors(path, LIMIT)?;
     if file.metadata.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(wrong(format!("this safetensors file is not a model of convnet: its metadata lacks format = \"{FORMAT}\"")));
     }
@@ -52,6 +50,13 @@ pub(super) fn load(path: &Path) -> Result<Model> {
         serde_json::from_str(text("normalisation")?).map_err(|error| wrong(format!("the normalisation in the metadata: {error}")))?;
     let parameters = parameters_from(&network, &mut file, "").map_err(wrong)?;
     Model::new(network, parameters, classes, normalisation).map_err(|error| wrong(error.to_string()))
+}
+
+/// Reads a safetensors file of at most `limit` bytes, straight into its tensors.
+pub(crate) fn read_tensors(path: &Path, limit: u64) -> Result<TensorFile> {
+    let (file, length) = open(path, limit)?;
+    let read = safetensors::read_from(file, length, room).map_err(Error::io(path, "cannot read"))?;
+    read.map_err(|error| Error::format(path, error))
 }
 
 /// Memory for so many numbers, in large pages where there are such.

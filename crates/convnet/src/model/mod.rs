@@ -7,7 +7,7 @@ mod calibration;
 mod evaluate;
 mod file;
 
-pub(crate) use file::{parameters_from, tensors_of};
+pub(crate) use file::{parameters_from, read_tensors, tensors_of};
 
 pub use calibration::{CALIBRATION_BINS, Calibration, CalibrationBin, interval};
 pub use evaluate::{ClassScore, Counter, Evaluation, KEPT_MISTAKES, Mistake, best};

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::state::{EpochSums, State};
 use crate::error::{Error, Result};
-use crate::file::{read_whole, write_whole};
+use crate::file::write_whole;
 use crate::layer::Role;
-use crate::model::{parameters_from, tensors_of};
+use crate::model::{parameters_from, read_tensors, tensors_of};
 use crate::network::Network;
 
 const FORMAT: &str = "convnet checkpoint 1";
@@ -62,7 +62,7 @@ pub(super) fn save(path: &Path, state: &State, fingerprint: &str) -> Result<()> 
 /// Reads a checkpoint of this network and these settings; the data must have the same fingerprint.
 pub(super) fn load(path: &Path, network: &Network, settings: &Settings, fingerprint: &str) -> Result<State> {
     let wrong = |reason: String| Error::format(path, reason);
-    let mut file = safetensors::read(&read_whole(path, LIMIT)?).map_err(|error| wrong(error.to_string()))?;
+    let mut file = read_tensors(path, LIMIT)?;
     if file.metadata.get("format").map(String::as_str) != Some(FORMAT) {
         return Err(wrong(format!("this is not a checkpoint of this version: its metadata lacks format = \"{FORMAT}\"")));
     }
