@@ -4,13 +4,12 @@ fits counts. Where nothing was measured to tell, it is the likeliest cause."""
 import re
 
 REASONS = [
-    ("convolution, forward", r"c3 .*w3 s1", "27 products for each output number: beginning and ending a tile takes a quarter to a half of the time, "
-                                            "also where everything stays in the first-level cache"),
     ("convolution, forward", r"w3 s2", "a stride of 2 leaves few output pixels for each weight, which comes from the third-level cache, and "
                                        "pixels that lie 4096 bytes apart are copied first"),
     ("convolution, backward to input", r"n1 .*7x7", "weights that meet 49 pixels: packing them, which PyTorch's pass contains too, takes a "
                                                     "third of the time"),
-    ("convolution, backward to weights", r"n1 .*7x7 .*w1", "49 products for each sum, and all sums are read and written once"),
+    ("convolution, backward to input", r"w3 s2", "each of the four phases has one to four of the nine taps: short sums that begin and end often"),
+    ("convolution, ", r"n16 c64 56x56 -> 64 w1", "larger than the caches: 12.8 MB are read and as many written, for 32 multiply-adds a number"),
     ("convolution, backward to weights", r"w1 s2", "every second pixel of few channels is read: two cache lines, and a gap of as many"),
     ("convolution, backward to weights", r"w3 s2", "each pixel is read again for each of its taps, from the second-level cache"),
     ("depthwise, backward to input", r"s2", "results of about 10 MB are written past the caches, where PyTorch's stay in the third level"),
@@ -22,7 +21,7 @@ REASONS = [
     ("softmax, ", r"@ \d+x6x", "6 channels fill less than a vector: each window's gradient is given away number by number"),
     ("softmax, ", r"pool|relu", "larger than the caches: memory is the limit, and PyTorch comes nearer to it"),
     ("inference", r"lenet5", "6 channels, and 6 filters in pairs, fill less than a vector; its pooling takes a fifth of the time"),
-    ("inference", r"mobilenet", "1x1 convolutions of 16 to 32 channels: the loop around the products takes a fifth of the time"),
+    ("inference", r"mobilenet", "1x1 convolutions of 24 filters fill one and a half vectors"),
     ("peak memory", r"resnet50", "activations in f32; `convnet train --recompute` takes less, at the price of a second forward pass"),
     ("start to first prediction", r".", "half of the time is the system's clearing of fresh memory, which by one thread took three times as long "
                                        "right after a peer's process had ended as by itself (245 and 76 ms with 1 image)"),

@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use convnet_kernels::conv::{ALGORITHMS, Algorithm, ConvShape, Epilogue, Pass, choose};
-use convnet_kernels::memory::zeros;
+use convnet_kernels::memory::Buffer;
 use convnet_kernels::{Isa, Machine, peak};
 
 const PROBLEMS: [&str; 14] = [
@@ -48,18 +48,9 @@ fn time(portion: f64, mut work: impl FnMut()) -> (f64, f64) {
     (times[times.len() / 2], times[0])
 }
 
-/// Numbers of a cache line.
-const LINE: usize = 16;
-
-/// `count` of these numbers, from the beginning of a cache line on, as in a plan.
-fn lined(numbers: &mut [f32], count: usize) -> &mut [f32] {
-    let first = numbers.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-    &mut numbers[first..first + count]
-}
-
 fn bench(machine: &Machine, algorithm: &Algorithm<f32>, shape: &ConvShape, pass: Pass, portion: f64, pack: bool) -> (f64, f64) {
     let numbers = |length: usize| {
-        let mut numbers = zeros::<f32>(length).expect("the memory for a problem");
+        let mut numbers = Buffer::<f32>::zeros(length).expect("the memory for a problem");
         numbers.iter_mut().enumerate().for_each(|(place, number)| *number = (place % 17) as f32 / 8.0 - 1.0);
         numbers
     };
@@ -72,14 +63,12 @@ fn bench(machine: &Machine, algorithm: &Algorithm<f32>, shape: &ConvShape, pass:
     }
     match pass {
         Pass::Forward => {
-            let mut y = numbers(shape.output_len() + LINE);
-            let y = lined(&mut y, shape.output_len());
-            time(portion, || (algorithm.forward)(machine, shape, &x, &packed, &Epilogue::NONE, y, &mut scratch))
+            let mut y = numbers(shape.output_len());
+            time(portion, || (algorithm.forward)(machine, shape, &x, &packed, &Epilogue::NONE, &mut y, &mut scratch))
         }
         Pass::BackwardInput => {
-            let mut dx = numbers(shape.input_len() + LINE);
-            let dx = lined(&mut dx, shape.input_len());
-            time(portion, || (algorithm.backward_input)(machine, shape, &dy, &packed, dx, &mut scratch))
+            let mut dx = numbers(shape.input_len());
+            time(portion, || (algorithm.backward_input)(machine, shape, &dy, &packed, &mut dx, &mut scratch))
         }
         Pass::BackwardWeight => {
             let mut dw = numbers(shape.weight_len());

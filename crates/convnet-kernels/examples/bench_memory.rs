@@ -13,10 +13,10 @@
 
 use std::hint::black_box;
 use std::io::{BufRead, Write};
-use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
 use convnet_kernels::conv::{ConvShape, Epilogue, Pass, choose};
+use convnet_kernels::memory::Buffer;
 use convnet_kernels::norm::{batch, layer};
 use convnet_kernels::pool::{self, PoolShape};
 use convnet_kernels::window::{Axis, Rounding, Window};
@@ -35,28 +35,8 @@ fn work(numbers: usize, run: impl FnMut(&Machine) + 'static) -> Work {
     Work { run: Box::new(run), bytes: 4 * numbers }
 }
 
-/// Numbers that begin a cache line, as those of a plan do.
-struct Numbers {
-    values: Vec<f32>,
-    first: usize,
-}
-
-impl Deref for Numbers {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.values[self.first..]
-    }
-}
-
-impl DerefMut for Numbers {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values[self.first..]
-    }
-}
-
 /// Numbers between −1 and 1 whose signs no processor can foresee.
-fn numbers(count: usize) -> Numbers {
+fn numbers(count: usize) -> Buffer<f32> {
     let mut state = 1_u32;
     let mut next = || {
         state ^= state << 13;
@@ -64,10 +44,9 @@ fn numbers(count: usize) -> Numbers {
         state ^= state << 5;
         state
     };
-    let mut values: Vec<f32> = Vec::with_capacity(count + 16);
-    let first = values.as_ptr().align_offset(64).min(16);
-    values.extend((0..first + count).map(|_| next() as f32 / (1_u32 << 31) as f32 - 1.0));
-    Numbers { values, first }
+    let mut values = Buffer::zeros(count).expect("the memory for a piece of work");
+    values.fill_with(|| next() as f32 / (1_u32 << 31) as f32 - 1.0);
+    values
 }
 
 /// Images and a window: `n1 c64 112x112 w3 s2 p1`.
@@ -191,10 +170,10 @@ fn batch_norm(relu: bool, forward: bool, images: &Images) -> Work {
             let pass = batch::Backward {
                 x: &x,
                 dy: Some(&dy),
-                relu_output: relu.then_some(&y),
+                relu,
                 statistics: &statistics,
                 of_batch: true,
-                weight: Some(&weight),
+                affine: Some([&weight[..], &bias]),
                 dx: Some(&mut dx),
                 daffine: Some([&mut dweight, &mut dbias]),
                 scratch: &mut scratch,

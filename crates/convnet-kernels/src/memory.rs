@@ -1,6 +1,12 @@
 //! Memory for large numbers of numbers.
 
 use std::alloc::{Layout, alloc_zeroed};
+use std::error::Error;
+use std::fmt::{self, Display, Formatter};
+use std::ops::{Deref, DerefMut};
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Bytes of a large page on the computers that have them.
 const LARGE_PAGE: usize = 2 << 20;
@@ -18,9 +24,17 @@ mod sealed {
 
 impl<T: sealed::Sealed + Copy> Zero for T {}
 
-/// The memory cannot be had.
+/// So many bytes of memory cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMemory;
+pub struct NoMemory(pub usize);
+
+impl Display for NoMemory {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB of memory cannot be had", self.0 >> 20)
+    }
+}
+
+impl Error for NoMemory {}
 
 /// A vector of zeros, whose memory large systems only hand out when it is used. Where the system offers large pages it is
 /// asked for them, since routines that walk through many megabytes at large distances would otherwise spend much of their
@@ -29,20 +43,60 @@ pub struct NoMemory;
 /// # Errors
 /// The memory cannot be had.
 pub fn zeros<V: Zero>(count: usize) -> Result<Vec<V>, NoMemory> {
-    let layout = Layout::array::<V>(count).map_err(|_| NoMemory)?;
+    let none = NoMemory(count.saturating_mul(size_of::<V>()));
+    let layout = Layout::array::<V>(count).map_err(|_| none)?;
     if layout.size() == 0 {
         return Ok(Vec::new());
     }
     // SAFETY: the layout has a size.
     let memory = unsafe { alloc_zeroed(layout) }.cast::<V>();
     if memory.is_null() {
-        return Err(NoMemory);
+        return Err(none);
     }
     if layout.size() >= LARGE_PAGE {
         ask_for_large_pages(memory as usize, layout.size());
     }
     // SAFETY: the global allocator gave this memory for just this layout, and all bits zero are `count` numbers.
     Ok(unsafe { Vec::from_raw_parts(memory, count, count) })
+}
+
+/// A slice of fixed length that begins a cache line, so that whole vectors of it never lie in two: what [`zeros`] gives may begin
+/// anywhere in one.
+#[derive(Clone, Debug)]
+pub struct Buffer<V> {
+    values: Vec<V>,
+    first: usize,
+    count: usize,
+}
+
+impl<V: Zero> Buffer<V> {
+    /// `count` zeros, as [`zeros`] has them.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn zeros(count: usize) -> Result<Self, NoMemory> {
+        let spare = if count == 0 { 0 } else { LINE / size_of::<V>() };
+        let values: Vec<V> = zeros(count.saturating_add(spare))?;
+        let first = match values.as_ptr().align_offset(LINE) {
+            first if first <= spare => first,
+            _ => 0,
+        };
+        Ok(Self { values, first, count })
+    }
+}
+
+impl<V> Deref for Buffer<V> {
+    type Target = [V];
+
+    fn deref(&self) -> &[V] {
+        &self.values[self.first..self.first + self.count]
+    }
+}
+
+impl<V> DerefMut for Buffer<V> {
+    fn deref_mut(&mut self) -> &mut [V] {
+        &mut self.values[self.first..self.first + self.count]
+    }
 }
 
 /// Tells the system that large pages are welcome for the whole pages between these addresses.
@@ -79,7 +133,20 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_begins_a_cache_line_and_has_its_length() {
+        for count in [0, 1, 100, 3_000_000] {
+            let mut buffer = Buffer::<f32>::zeros(count).unwrap();
+            assert_eq!(buffer.len(), count);
+            assert!(count == 0 || buffer.as_ptr().addr().is_multiple_of(LINE));
+            buffer.fill(1.0);
+            assert!(buffer.iter().all(|&number| number == 1.0));
+        }
+    }
+
+    #[test]
     fn memory_that_cannot_be_had_is_an_error() {
-        assert!(zeros::<f64>(usize::MAX / 16).is_err());
+        assert_eq!(zeros::<f64>(usize::MAX / 16), Err(NoMemory(usize::MAX / 16 * 8)));
+        assert!(Buffer::<f32>::zeros(usize::MAX / 8).is_err() && Buffer::<u8>::zeros(usize::MAX).is_err());
+        assert_eq!(NoMemory(7 << 20).to_string(), "7 MiB of memory cannot be had");
     }
 }

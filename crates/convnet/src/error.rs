@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use convnet_kernels::memory::NoMemory;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -55,6 +57,12 @@ impl Error {
     pub fn io(path: impl AsRef<Path>, action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let (path, action) = (path.as_ref().to_owned(), action.into());
         move |source| Self::Io { path, action, source }
+    }
+}
+
+impl From<NoMemory> for Error {
+    fn from(none: NoMemory) -> Self {
+        Self::Argument(format!("{none}; use a smaller batch or a smaller network"))
     }
 }
 

@@ -231,7 +231,7 @@ unsafe fn finish<V: Vector, const P: usize, const N: usize, const FULL: bool>(t:
 /// What [`outer`] reads and writes.
 ///
 /// For every row and column, x has a readable number at each of the P places and dy has (N − 1)·LANES + `lanes`
-/// numbers; `sums` has room for P rows of 2·LANES numbers.
+/// numbers; `sums` has room for P rows of N·LANES numbers, or of 2·LANES where it is `filled`.
 pub(crate) struct Outer {
     /// The input; where each of the P places is from here is told by `places`, or they follow each other.
     pub x: *const f32,
@@ -257,14 +257,18 @@ pub(crate) struct Outer {
     pub later_step: usize,
     /// Filters that the last vector really has.
     pub lanes: usize,
-    /// P rows of 2·LANES sums.
+    /// P rows of N·LANES sums.
     pub sums: *mut f32,
+    /// From one row of sums to the next.
+    pub sums_step: usize,
+    /// Whether a row of one vector of sums gets a second one, of zeros.
+    pub filled: bool,
     /// Whether the sums start from what is there.
     pub accumulate: bool,
 }
 
 /// Sums, over pixels, P numbers of the input times N vectors of the output's gradient: P rows of the gradient of the
-/// weights, each written as two vectors. Nothing is packed, since channels last makes both operands contiguous. With `GATHER` the P numbers lie at
+/// weights. Nothing is packed, since channels last makes both operands contiguous. With `GATHER` the P numbers lie at
 /// given places, which lets an image of one channel fill a tile with all positions of its kernel.
 ///
 /// # Safety
@@ -282,16 +286,16 @@ pub(crate) unsafe fn outer<V: Vector, const P: usize, const N: usize, const GATH
         if t.accumulate {
             for p in 0..P {
                 for v in 0..N {
-                    sums[p][v] = V::load(t.sums.add((2 * p + v) * V::LANES)).add(sums[p][v]);
+                    sums[p][v] = V::load(t.sums.add(p * t.sums_step + v * V::LANES)).add(sums[p][v]);
                 }
             }
         }
         for p in 0..P {
             for v in 0..N {
-                sums[p][v].store(t.sums.add((2 * p + v) * V::LANES));
+                sums[p][v].store(t.sums.add(p * t.sums_step + v * V::LANES));
             }
-            if N == 1 {
-                V::zero().store(t.sums.add((2 * p + 1) * V::LANES));
+            if N == 1 && t.filled {
+                V::zero().store(t.sums.add(p * t.sums_step + V::LANES));
             }
         }
     }

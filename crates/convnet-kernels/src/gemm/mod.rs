@@ -3,10 +3,12 @@
 pub(crate) mod block;
 pub(crate) mod microkernel;
 pub(crate) mod pack;
+pub(crate) mod short;
 
 use crate::Isa;
 use crate::isa::portable::F32x4;
 use microkernel::{Outer, Rows, Tile};
+use short::{Pixels, ShortKernel};
 
 /// A micro-kernel compiled for one instruction set, one number of pixels and one number of vectors.
 pub(crate) type TileKernel = unsafe fn(&Tile);
@@ -29,6 +31,8 @@ pub(crate) struct Kernels {
     outers: [[&'static [OuterKernel]; 2]; 2],
     /// `copies[vectors − 1]`
     copies: [CopyKernel; 2],
+    /// Loops for short sums.
+    pub shorts: &'static [ShortKernel],
 }
 
 impl Kernels {
@@ -69,7 +73,10 @@ impl Kernels {
 
 /// Compiles the micro-kernels for one instruction set.
 macro_rules! kernels {
-    ($table:ident, $module:ident, $vector:ty, [$($pixels:literal)*] $(, $attribute:meta)?) => {
+    (
+        $table:ident, $module:ident, $vector:ty, [$($pixels:literal)*],
+        [$($rows:literal x $length:literal by $side_by_side:literal)*] $(, $attribute:meta)?
+    ) => {
         mod $module {
             use super::*;
 
@@ -96,6 +103,14 @@ macro_rules! kernels {
                 // SAFETY: the caller keeps the contract of `copy`; the instructions are this function's features.
                 unsafe { microkernel::copy::<$vector, N>(r) }
             }
+
+            /// # Safety
+            /// As [`short::pixels`].
+            $(#[$attribute])?
+            pub unsafe fn pixels<const L: usize, const T: usize, const P: usize, const HALF: usize>(t: &Pixels) {
+                // SAFETY: the caller keeps the contract of `pixels`; the instructions are this function's features.
+                unsafe { short::pixels::<$vector, L, T, P, HALF>(t) }
+            }
         }
 
         static $table: Kernels = Kernels {
@@ -107,23 +122,30 @@ macro_rules! kernels {
                 [&[$($module::outer::<$pixels, 1, true>),*], &[$($module::outer::<$pixels, 2, true>),*]],
             ],
             copies: [$module::copy::<1>, $module::copy::<2>],
+            shorts: &[$(ShortKernel {
+                rows: $rows,
+                length: $length,
+                run: $module::pixels::<$length, { $rows * $length }, $side_by_side, { $side_by_side / 2 }>,
+            }),*],
         };
     };
 }
 
-kernels!(PORTABLE, portable, F32x4, [1 2 3 4]);
+kernels!(PORTABLE, portable, F32x4, [1 2 3 4], [3 x 3 by 4]);
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX2, avx2, std::arch::x86_64::__m256, [1 2 3 4 5 6], target_feature(enable = "avx2,fma"));
+kernels!(AVX2, avx2, std::arch::x86_64::__m256, [1 2 3 4 5 6], [3 x 3 by 4  1 x 8 by 4], target_feature(enable = "avx2,fma"));
 #[cfg(target_arch = "x86_64")]
 kernels!(
     AVX512,
     avx512,
     std::arch::x86_64::__m512,
     [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+    // There are 32 registers, and what they cannot hold comes from the first-level cache as fast.
+    [3 x 3 by 8  3 x 6 by 8  3 x 9 by 4  3 x 12 by 8  5 x 5 by 6  1 x 4 by 8  1 x 8 by 8  1 x 12 by 8  1 x 16 by 8  1 x 24 by 6  1 x 32 by 8],
     target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
 );
 #[cfg(target_arch = "aarch64")]
-kernels!(NEON, neon, std::arch::aarch64::float32x4_t, [1 2 3 4 5 6 7 8], target_feature(enable = "neon"));
+kernels!(NEON, neon, std::arch::aarch64::float32x4_t, [1 2 3 4 5 6 7 8], [3 x 3 by 8], target_feature(enable = "neon"));
 
 /// A pointer to numbers that several threads write, each its own.
 #[derive(Clone, Copy)]

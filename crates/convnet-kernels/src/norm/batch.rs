@@ -13,11 +13,15 @@
 //! together in `f64` (Chan, Golub and LeVeque 1979), so a mean that is large against the deviation costs no accuracy. The
 //! mean is kept as a number and what is missing from it.
 
+mod backward;
+
 use super::strips::{CHANNELS, Strips, parts, parts_mut};
 use crate::isa::vector::Vector;
 use crate::once::compiled_once;
 use crate::stream::{self, Lanewise};
 use crate::{Machine, Real, per_isa};
+
+pub use backward::Backward;
 
 /// Numbers for each channel in the statistics: mean, the part of the mean that its type could not hold, 1/√(σ² + ε), σ².
 pub const STATISTICS: usize = 4;
@@ -64,29 +68,6 @@ pub struct Forward<'a, T> {
     /// rows × channels, written.
     pub y: &'a mut [T],
     /// At least [`BatchNorm::forward_scratch`].
-    pub scratch: &'a mut [T],
-}
-
-/// What [`BatchNorm::backward`] takes.
-#[derive(Debug)]
-pub struct Backward<'a, T> {
-    /// rows × channels.
-    pub x: &'a [T],
-    /// rows × channels; `None` when dx holds it.
-    pub dy: Option<&'a [T]>,
-    /// The output when a relu was part of it: dy counts only where it is positive.
-    pub relu_output: Option<&'a [T]>,
-    /// [`STATISTICS`] × channels, as in forward.
-    pub statistics: &'a [T],
-    /// Whether the statistics are those of x, so that they move with it.
-    pub of_batch: bool,
-    /// One number per channel, 1 when there is none.
-    pub weight: Option<&'a [T]>,
-    /// rows × channels, written.
-    pub dx: Option<&'a mut [T]>,
-    /// Gradients of weight and bias, one number per channel, added to.
-    pub daffine: Option<[&'a mut [T]; 2]>,
-    /// At least [`BatchNorm::backward_scratch`].
     pub scratch: &'a mut [T],
 }
 
@@ -171,13 +152,40 @@ per_isa! {
     }
 }
 
+/// (x − mean) · scale + offset, rounded alike wherever it is computed: backward finds out with it where a relu cut off.
+#[inline(always)]
+fn affine<T: Real>(x: T, [mean, scale, offset]: [T; 3]) -> T {
+    (x - mean) * scale + offset
+}
+
+/// As [`affine`], to the bit.
+///
+/// # Safety
+/// The CPU has the instructions of `V`.
+#[inline(always)]
+unsafe fn affine_of_vectors<V: Vector>(x: V, [mean, scale, offset]: [V; 3]) -> V {
+    // SAFETY: by the contract.
+    unsafe { x.sub(mean).mul(scale).add(offset) }
+}
+
+/// Writes what [`affine`] takes, for each lane of a strip.
+fn write_lanes<T: Real>(strips: Strips, statistics: &[T], affine: Option<[&[T]; 2]>, [mean, scale, offset]: [&mut [T]; 3]) {
+    let [means, rests, inverses, _] = parts(statistics, strips.channels);
+    let [weight, bias] = affine.map_or([None; 2], |affine| affine.map(Some));
+    strips.repeat(mean, |channel| means[channel]);
+    strips.repeat(scale, |channel| weight.map_or(T::ONE, |weight| weight[channel]) * inverses[channel]);
+    // The rest of the mean is subtracted here, where it costs nothing.
+    let offset_of = |channel: usize, scale: T| bias.map_or(T::ZERO, |bias| bias[channel]) - rests[channel] * scale;
+    strips.repeat(offset, |channel| offset_of(channel, scale[channel]));
+}
+
 per_isa! {
     /// y ← max((x − mean) · scale + offset, floor) for the lanes of each strip; y holds x where there is none.
     fn normalise<T: Real>(lanes: [&[T]; 3], floor: T, x: Option<&[T]>, y: &mut [T]) {
         let [mean, scale, offset] = lanes;
         let strip = mean.len();
         let value = |x: T, mean: T, scale: T, offset: T| {
-            let value = (x - mean) * scale + offset;
+            let value = affine(x, [mean, scale, offset]);
             if value < floor { floor } else { value }
         };
         match x {
@@ -205,7 +213,7 @@ per_isa! {
         let [mean, scale, offset] = lanes;
         let strip = mean.len();
         let value = |x: T, residual: T, mean: T, scale: T, offset: T| {
-            let value = (x - mean) * scale + offset + residual;
+            let value = affine(x, [mean, scale, offset]) + residual;
             if value < floor { floor } else { value }
         };
         match x {
@@ -247,151 +255,18 @@ impl Normalise {
 
 impl Lanewise<1, 3> for Normalise {
     #[inline(always)]
-    unsafe fn value<V: Vector>(self, [x]: [V; 1], [mean, scale, offset]: [V; 3]) -> V {
+    unsafe fn value<V: Vector>(self, [x]: [V; 1], lanes: [V; 3]) -> V {
         // SAFETY: by the trait's contract.
-        unsafe { self.cut_off(x.sub(mean).mul(scale).add(offset)) }
+        unsafe { self.cut_off(affine_of_vectors(x, lanes)) }
     }
 }
 
 impl Lanewise<2, 3> for Normalise {
     #[inline(always)]
-    unsafe fn value<V: Vector>(self, [x, residual]: [V; 2], [mean, scale, offset]: [V; 3]) -> V {
+    unsafe fn value<V: Vector>(self, [x, residual]: [V; 2], lanes: [V; 3]) -> V {
         // SAFETY: by the trait's contract.
-        unsafe { self.cut_off(x.sub(mean).mul(scale).add(offset).add(residual)) }
+        unsafe { self.cut_off(affine_of_vectors(x, lanes).add(residual)) }
     }
-}
-
-/// dy, or 0 where a relu cut off (N = 1 says that there was one).
-#[inline(always)]
-fn through_relu<T: Real, const N: usize>(dy: T, output: T) -> T {
-    if N == 0 || output > T::ZERO { dy } else { T::ZERO }
-}
-
-per_isa! {
-    /// For each lane of a strip: the sums of d and of d · (x − mean). `output` is read when N = 1, for the relu.
-    fn gradient_sums<T: Real, const N: usize>(x: &[T], dy: &[T], output: &[T], mean: &[T], sum: &mut [T], product: &mut [T]) {
-        let strip = mean.len();
-        sum.fill(T::ZERO);
-        product.fill(T::ZERO);
-        let pair = 2 * strip;
-        for ((x, dy), output) in x.chunks(pair).zip(dy.chunks(pair)).zip(output.chunks(pair)) {
-            if x.len() < pair {
-                for ((x, dy), output) in x.chunks(strip).zip(dy.chunks(strip)).zip(output.chunks(strip)) {
-                    let lanes = x.iter().zip(dy).zip(output).zip(mean).zip(&mut *sum).zip(&mut *product);
-                    for (((((&x, &dy), &output), &mean), sum), product) in lanes {
-                        let d = through_relu::<T, N>(dy, output);
-                        *sum += d;
-                        *product += d * (x - mean);
-                    }
-                }
-                break;
-            }
-            let ([x, next_x], [dy, next_dy], [output, next_output]) = (parts(x, strip), parts(dy, strip), parts(output, strip));
-            let lanes = x.iter().zip(next_x).zip(dy.iter().zip(next_dy)).zip(output.iter().zip(next_output));
-            for (((((x, dy), output), &mean), sum), product) in lanes.zip(mean).zip(&mut *sum).zip(&mut *product) {
-                let [d, next_d] = [through_relu::<T, N>(*dy.0, *output.0), through_relu::<T, N>(*dy.1, *output.1)];
-                *sum += d + next_d;
-                *product += d * (*x.0 - mean) + next_d * (*x.1 - mean);
-            }
-        }
-    }
-}
-
-per_isa! {
-    /// d ← scale · (dy − constant − (x − mean) · slope) for the lanes of each strip; d holds dy where there is none. `output`
-    /// is read when N = 1.
-    fn input_gradient<T: Real, const N: usize>(x: &[T], dy: Option<&[T]>, output: &[T], lanes: [&[T]; 4], d: &mut [T]) {
-        let [mean, scale, constant, slope] = lanes;
-        let strip = mean.len();
-        let value = |x: T, d: T, output: T, lanes: [T; 4]| {
-            let [mean, scale, constant, slope] = lanes;
-            scale * (through_relu::<T, N>(d, output) - constant - (x - mean) * slope)
-        };
-        for (index, ((x, output), d)) in x.chunks(strip).zip(output.chunks(strip)).zip(d.chunks_mut(strip)).enumerate() {
-            let lanes = mean.iter().zip(scale).zip(constant.iter().zip(slope));
-            let lanes = lanes.map(|((&mean, &scale), (&constant, &slope))| [mean, scale, constant, slope]);
-            match dy.map(|dy| &dy[index * strip..][..d.len()]) {
-                Some(dy) => {
-                    for ((((d, &dy), &x), &output), lanes) in d.iter_mut().zip(dy).zip(x).zip(output).zip(lanes) {
-                        *d = value(x, dy, output, lanes);
-                    }
-                }
-                None => {
-                    for (((d, &x), &output), lanes) in d.iter_mut().zip(x).zip(output).zip(lanes) {
-                        *d = value(x, *d, output, lanes);
-                    }
-                }
-            }
-        }
-    }
-}
-
-per_isa! {
-    /// Adds dweight = Σ d·x̂ and dbias = Σ d of some channels, from the sums of d and of d · (x − mean), where these are wanted.
-    fn add_affine_gradients<T: Real>(sums: [&[f64]; 2], statistics: [&[T]; 2], dweight: &mut [T], dbias: &mut [T]) {
-        let ([sum, product], [rest, inverse]) = (sums, statistics);
-        for ((((&sum, &product), rest), inverse), dweight) in sum.iter().zip(product).zip(rest).zip(inverse).zip(dweight) {
-            *dweight += T::from_f64((product - rest.to_f64() * sum) * inverse.to_f64());
-        }
-        for (&sum, dbias) in sum.iter().zip(dbias) {
-            *dbias += T::from_f64(sum);
-        }
-    }
-}
-
-per_isa! {
-    /// What [`input_gradient`] takes of some channels beside the mean and the scale, from the same sums.
-    fn set_gradient_lanes<T: Real>(rows: usize, sums: [&[f64]; 2], statistics: [&[T]; 2], slope: &mut [T], constant: &mut [T]) {
-        let ([sum, product], [rest, inverse]) = (sums, statistics);
-        let share = 1.0 / rows as f64;
-        let lanes = sum.iter().zip(product).zip(rest).zip(inverse).zip(slope).zip(constant);
-        for (((((&sum, &product), rest), inverse), slope), constant) in lanes {
-            let (rest, inverse) = (rest.to_f64(), inverse.to_f64());
-            let exact = (product - rest * sum) * inverse * inverse * share;
-            *slope = T::from_f64(exact);
-            *constant = T::from_f64(sum * share - rest * exact);
-        }
-    }
-}
-
-/// [`input_gradient`] for what goes past the caches; with three operands, the output of a relu is the last.
-#[derive(Clone, Copy)]
-struct InputGradient;
-
-impl Lanewise<2, 4> for InputGradient {
-    #[inline(always)]
-    unsafe fn value<V: Vector>(self, [x, d]: [V; 2], [mean, scale, constant, slope]: [V; 4]) -> V {
-        // SAFETY: by the trait's contract.
-        unsafe { scale.mul(d.sub(constant).sub(x.sub(mean).mul(slope))) }
-    }
-}
-
-impl Lanewise<3, 4> for InputGradient {
-    #[inline(always)]
-    unsafe fn value<V: Vector>(self, [x, d, output]: [V; 3], lanes: [V; 4]) -> V {
-        // SAFETY: by the trait's contract.
-        unsafe { self.value([x, d.where_positive(output)], lanes) }
-    }
-}
-
-/// [`gradient_sums`] of every piece.
-fn gradient_sums_of_pieces<T: Real>(
-    machine: &Machine,
-    strips: Strips,
-    [x, dy]: [&[T]; 2],
-    output: Option<&[T]>,
-    mean: &[T],
-    partial: &mut [T],
-) {
-    machine.threads.chunks_mut(partial, 2 * strips.strip, |index, partial| {
-        let range = strips.range(index);
-        let (x, dy) = (&x[range.clone()], &dy[range.clone()]);
-        let (sum, product) = partial.split_at_mut(strips.strip);
-        match output {
-            None => gradient_sums::<T, 0>(machine.isa, x, dy, dy, mean, sum, product),
-            Some(output) => gradient_sums::<T, 1>(machine.isa, x, dy, &output[range], mean, sum, product),
-        }
-    });
 }
 
 impl BatchNorm {
@@ -408,12 +283,6 @@ impl BatchNorm {
     /// Working memory of [`forward`](Self::forward).
     pub fn forward_scratch(&self) -> usize {
         3 * self.strips().strip
-    }
-
-    /// Working memory of [`backward`](Self::backward).
-    pub fn backward_scratch(&self) -> usize {
-        let strips = self.strips();
-        (4 + 2 * strips.pieces()) * strips.strip
     }
 
     /// Writes the statistics of x, rows × channels.
@@ -445,14 +314,6 @@ impl BatchNorm {
     pub fn forward<T: Real>(&self, machine: &Machine, pass: Forward<'_, T>) {
         forward(self, machine, pass);
     }
-
-    /// Writes dx and adds to the gradients of weight and bias.
-    ///
-    /// # Panics
-    /// If a slice is shorter than it must be.
-    pub fn backward<T: Real>(&self, machine: &Machine, pass: Backward<'_, T>) {
-        backward(self, machine, pass);
-    }
 }
 
 compiled_once! {
@@ -477,14 +338,8 @@ compiled_once! {
 compiled_once! {
     fn forward<T>(norm: &'a BatchNorm, machine: &'a Machine, pass: Forward<'a, T>) {
         let strips = norm.strips();
-        let [means, rests, inverses, _] = parts(pass.statistics, norm.channels);
-        let [weight, bias] = pass.affine.map_or([None; 2], |affine| affine.map(Some));
         let [mean, scale, offset] = parts_mut(pass.scratch, strips.strip);
-        strips.repeat(mean, |channel| means[channel]);
-        strips.repeat(scale, |channel| weight.map_or(T::ONE, |weight| weight[channel]) * inverses[channel]);
-        // The rest of the mean is subtracted here, where it costs nothing.
-        let offset_of = |channel: usize, scale: T| bias.map_or(T::ZERO, |bias| bias[channel]) - rests[channel] * scale;
-        strips.repeat(offset, |channel| offset_of(channel, scale[channel]));
+        write_lanes(strips, pass.statistics, pass.affine, [&mut *mean, &mut *scale, &mut *offset]);
         let lanes = [&*mean, &*scale, &*offset];
         let floor = if pass.relu { T::ZERO } else { T::NEG_INFINITY };
         let (residual, function) = (pass.residual, Normalise { relu: pass.relu });
@@ -502,54 +357,6 @@ compiled_once! {
                 Some(residual) => normalise_and_add(machine.isa, lanes, floor, x, residual, y),
             }
         });
-    }
-}
-
-compiled_once! {
-    fn backward<T>(norm: &'a BatchNorm, machine: &'a Machine, pass: Backward<'a, T>) {
-        let Backward { x, dy, relu_output, statistics, of_batch, weight, dx, daffine, scratch } = pass;
-        let strips = norm.strips();
-        let [means, rests, inverses, _] = parts(statistics, norm.channels);
-        let (lanes, partial) = scratch.split_at_mut(4 * strips.strip);
-        let [mean, scale, constant, slope] = parts_mut(lanes, strips.strip);
-        strips.repeat(mean, |channel| means[channel]);
-        strips.repeat(scale, |channel| weight.map_or(T::ONE, |weight| weight[channel]) * inverses[channel]);
-        constant.fill(T::ZERO);
-        slope.fill(T::ZERO);
-
-        if of_batch || daffine.is_some() {
-            let partial = &mut partial[..2 * strips.strip * strips.pieces()];
-            let d = dy.unwrap_or_else(|| dx.as_deref().unwrap_or_default());
-            gradient_sums_of_pieces(machine, strips, [x, d], relu_output, mean, partial);
-            let [dweight, dbias]: [&mut [T]; 2] = daffine.unwrap_or_default();
-            let lists = [dweight, dbias, &mut slope[..norm.channels], &mut constant[..norm.channels]];
-            strips.for_sums(machine, partial, lists, |channels, sums, [dweight, dbias, slope, constant]| {
-                let statistics = [&rests[channels.clone()], &inverses[channels]];
-                add_affine_gradients(machine.isa, sums, statistics, dweight, dbias);
-                if of_batch {
-                    set_gradient_lanes(machine.isa, norm.rows, sums, statistics, slope, constant);
-                }
-            });
-            strips.spread(constant);
-            strips.spread(slope);
-        }
-        if let Some(dx) = dx {
-            let lanes = [&*mean, &*scale, &*constant, &*slope];
-            let large_from = stream::large_from(dx);
-            strips.run_on(machine, dy, dx, |range, dy, dx| {
-                let (x, output) = (&x[range.clone()], relu_output.map(|output| &output[range]));
-                let is_written = match (dy, output) {
-                    (Some(dy), None) => stream::write(large_from, machine.isa, InputGradient, [x, dy], lanes, dx),
-                    (Some(dy), Some(output)) => stream::write(large_from, machine.isa, InputGradient, [x, dy, output], lanes, dx),
-                    (None, _) => false,
-                };
-                match output {
-                    _ if is_written => {}
-                    None => input_gradient::<T, 0>(machine.isa, x, dy, x, lanes, dx),
-                    Some(output) => input_gradient::<T, 1>(machine.isa, x, dy, output, lanes, dx),
-                }
-            });
-        }
     }
 }
 

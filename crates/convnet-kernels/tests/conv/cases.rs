@@ -25,19 +25,21 @@ pub fn random_shape(random: &mut Random, macs: u64) -> ConvShape {
     loop {
         let h = random_axis(random);
         let w = if random.below(3) == 0 { random_axis(random) } else { h };
-        let (groups, group_channels, group_filters) = match random.below(9) {
+        let (groups, group_channels, group_filters) = match random.below(10) {
             0 => (random.within(2, 4), random.within(1, 9), random.within(1, 20)),
             1 => (random.within(1, 70), 1, 1),
             2 => (random.within(2, 20), 1, random.within(2, 4)),
             3 => (1, [1, 2, 3, 4][random.below(4)], random.within(1, 70)),
             4 => (1, random.within(30, 300), random.within(1, 70)),
             5 => (1, random.within(1, 40), random.within(1, 3)),
-            6 => (random.within(1, 3), random.within(16, 70), random.within(16, 70)),
+            6 => (random.within(1, 2), 4 * random.within(1, 8), random.within(1, 70)),
+            7 => (random.within(1, 3), random.within(16, 70), random.within(16, 70)),
             _ => (1, random.within(1, 40), random.within(1, 70)),
         };
-        let size = match random.below(6) {
+        let size = match random.below(7) {
             0 => [1, 1],
             1 => [random.within(1, 4), random.within(1, 4)],
+            2 => [random.within(1, 7), random.within(16, 40)],
             _ => [random.within(3, 17), random.within(3, 17)],
         };
         let n = random.within(1, 5);

@@ -55,10 +55,10 @@ fn batch_normalisation_of_many_megabytes_is_that_of_its_parts() {
                 let pass = batch::Backward {
                     x: x.expect("it was just put there"),
                     dy: Some(&dy),
-                    relu_output: Some(&y),
+                    relu: true,
                     statistics,
                     of_batch: false,
-                    weight: None,
+                    affine: None,
                     dx: Some(&mut dx),
                     daffine: None,
                     scratch: &mut run.empty(norm.backward_scratch()),

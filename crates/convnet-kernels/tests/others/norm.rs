@@ -55,6 +55,11 @@ impl Batch {
         }
     }
 
+    /// Whether there is a ReLU that backward is to look through: none behind a residual.
+    fn cuts(&self) -> bool {
+        self.relu && self.residual.is_none()
+    }
+
     /// Output, and gradients of input, weight and bias.
     fn compute(&self, run: &Run) -> [Vec<f32>; 4] {
         let (norm, machine) = (&self.norm, &run.machine);
@@ -79,10 +84,10 @@ impl Batch {
             let pass = batch::Backward {
                 x: &x,
                 dy,
-                relu_output: self.relu.then_some(&*y),
+                relu: self.cuts(),
                 statistics: &statistics,
                 of_batch: self.running.is_none(),
-                weight: Some(&weight),
+                affine: Some([&*weight, &*bias]),
                 dx,
                 daffine: Some([&mut dweight, &mut dbias]),
                 scratch: &mut run.empty(norm.backward_scratch()),
@@ -125,7 +130,7 @@ impl Batch {
                 .collect();
             assert_close(&format!("{what} y of channel {channel}"), &output, &exact);
 
-            let cut = |(dy, y): (f64, &f32)| if self.relu && *y <= 0.0 { 0.0 } else { dy };
+            let cut = |(dy, y): (f64, &f32)| if self.cuts() && *y <= 0.0 { 0.0 } else { dy };
             let d: Vec<f64> = double(&column(&self.dy)).into_iter().zip(&output).map(cut).collect();
             let normal: Vec<f64> = x.iter().map(|x| (x - mean) * inverse).collect();
             let sum: f64 = d.iter().sum();

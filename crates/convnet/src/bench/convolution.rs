@@ -2,10 +2,10 @@
 
 use convnet_kernels::Machine;
 use convnet_kernels::conv::{Algorithm, ConvShape, Epilogue, Pass};
+use convnet_kernels::memory::Buffer;
 
-use super::buffer::Buffer;
 use super::layers::{stored, stored_sample};
-use super::sample;
+use super::{sample, values};
 use crate::error::Result;
 use crate::shape::Shape;
 
@@ -49,7 +49,7 @@ impl ConvWork {
             pass,
             algorithm,
             x,
-            weights: Buffer::stream(16, shape.weight_len())?,
+            weights: values(16, shape.weight_len())?,
             dy,
             packed: Buffer::zeros((algorithm.packed_len)(shape, machine.isa, pass))?,
             scratch: Buffer::zeros((algorithm.scratch_len)(shape, machine.isa, pass))?,

@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use convnet_kernels::conv::{ConvShape, Pass, choose};
+use convnet_kernels::memory::Buffer;
 use convnet_kernels::{Machine, Precision};
 use serde::Serialize;
 
-use super::buffer::Buffer;
 use super::convolution::ConvWork;
-use super::{Bench, Limits, median, sample_places, value};
+use super::{Bench, Limits, median, sample_places, value, values};
 use crate::error::{Error, Result};
 use crate::layer::relu::RectifierRule;
 use crate::layer::{Backward, Direction, Forward, Initial, Layer, LayerRules, Memory, ParameterSpec, Prepare, Role, Use, Word, Words};
@@ -246,8 +246,10 @@ impl LayerWork {
         let refused = |reason: String| Error::Shape(format!("layer '{layer}': {reason}"));
         let output_shape = layer.output_shape(&input_shapes).map_err(refused)?;
         let specs = layer.parameters(&input_shapes);
-        let memory =
-            layer.memory::<f32>(&input_shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened: None });
+        let memory = layer.memory::<f32>(
+            &input_shapes,
+            Use { means: machine.means(), backward: true, input_gradient: true, flattened: None, relu: false },
+        );
         let trained = specs.iter().filter(|spec| spec.role != Role::Buffer);
         let mut work = Self {
             machine: machine.clone(),
@@ -263,8 +265,11 @@ impl LayerWork {
             saved_indices: Buffer::zeros(memory.saved_indices)?,
             scratch: Buffer::zeros(memory.forward_scratch.max(memory.backward_scratch))?,
             grad_output: if backward { stored(32, output_shape)? } else { Buffer::zeros(0)? },
-            grad_inputs: input_shapes.iter().map(|shape| Buffer::zeros(if backward { shape.count() } else { 0 })).collect::<Result<_>>()?,
-            grad_parameters: trained.map(|spec| Buffer::zeros(spec.count())).collect::<Result<_>>()?,
+            grad_inputs: input_shapes
+                .iter()
+                .map(|shape| Buffer::zeros(if backward { shape.count() } else { 0 }))
+                .collect::<Result<_, _>>()?,
+            grad_parameters: trained.map(|spec| Buffer::zeros(spec.count())).collect::<Result<_, _>>()?,
             input_shapes,
         };
         let parameters: Vec<&[f32]> = work.parameters.iter().map(|values| &**values).collect();
@@ -358,7 +363,7 @@ impl LayerWork {
 
 /// A stream of [`value`]s over a shape, channels last.
 pub(super) fn stored(stream: u32, shape: Shape) -> Result<Buffer<f32>> {
-    let logical = Buffer::stream(stream, shape.count())?;
+    let logical = values(stream, shape.count())?;
     let mut stored = Buffer::zeros(shape.count())?;
     to_channels_last(shape, &logical, &mut stored);
     Ok(stored)
@@ -436,12 +441,11 @@ mod tests {
             let Problem::Layer(layer, shape) = text.parse().unwrap() else { panic!("{text}") };
             let shapes = vec![shape; layer.arity().0];
             let mut single = Single::<f32>::new(layer, &shapes, true).unwrap();
-            let inputs: Vec<Vec<f32>> =
-                (0..).zip(&shapes).map(|(stream, shape)| Buffer::stream(stream, shape.count()).unwrap().to_vec()).collect();
+            let inputs: Vec<Vec<f32>> = (0..).zip(&shapes).map(|(stream, shape)| values(stream, shape.count()).unwrap().to_vec()).collect();
             let specs = single.specs().to_vec();
             let parameters: Vec<Vec<f32>> = (16..).zip(&specs).map(|(stream, spec)| parameter(stream, spec).unwrap().to_vec()).collect();
             let output = single.forward(&inputs, &parameters);
-            let gradients = single.backward(&Buffer::stream(32, output.len()).unwrap());
+            let gradients = single.backward(&values(32, output.len()).unwrap());
             assert_eq!(timing(text, "forward").sample, sample(&output), "{text}");
             assert_eq!(timing(text, "backward").sample, sample(&gradients.inputs[0]), "{text}");
         }

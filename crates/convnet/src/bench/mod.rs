@@ -4,7 +4,6 @@
 //! measured again and again, so that another program can be measured in turn with it; and every record carries a sample of
 //! the numbers that were computed, from inputs that any program can repeat ([`value`]), so that the two can be compared.
 
-mod buffer;
 mod convolution;
 mod layers;
 mod nets;
@@ -13,9 +12,11 @@ mod tune;
 use std::time::Instant;
 
 use convnet_kernels::isa::Amx;
+use convnet_kernels::memory::Buffer;
 use convnet_kernels::{Isa, Machine, Precision, Threads, peak};
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::tuning::Signature;
 
 pub use layers::{LayerBench, LayerTiming, PASSES, PROBLEMS, Problem};
@@ -140,6 +141,16 @@ pub fn value(stream: u32, place: usize) -> f32 {
     mixed = (mixed ^ (mixed >> 15)).wrapping_mul(0x2C1B_3C6D);
     mixed = (mixed ^ (mixed >> 12)).wrapping_mul(0x297A_2D39);
     ((mixed ^ (mixed >> 15)) >> 8) as f32 / 16_777_216.0 - 0.5
+}
+
+/// The first `count` numbers of a stream.
+///
+/// # Errors
+/// The memory cannot be had.
+fn values(stream: u32, count: usize) -> Result<Buffer<f32>> {
+    let mut values = Buffer::zeros(count)?;
+    values.iter_mut().enumerate().for_each(|(place, number)| *number = value(stream, place));
+    Ok(values)
 }
 
 /// The places of a sample in a result of `count` numbers: evenly spaced, the first and the last among them.

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use convnet_kernels::Machine;
+use convnet_kernels::memory::{Buffer, NoMemory};
 use serde::Serialize;
 
-use super::buffer::Buffer;
 use super::layers::parameter;
-use super::{Bench, median, peak_resident_bytes, sample};
+use super::{Bench, median, peak_resident_bytes, sample, values};
 use crate::data::Normalisation;
 use crate::error::{Error, Result};
 use crate::initialise::{Initialisation, initial_parameters};
@@ -76,7 +76,7 @@ impl ModelBench {
     pub fn new(network: &Network, name: &str, batch: usize, machine: &Machine) -> Result<Self> {
         let parameters = varied_parameters(network)?;
         let mut plan = Plan::<f32>::new(network, batch, Purpose::Infer, machine)?;
-        let images = Buffer::stream(0, plan.input_shape().count())?;
+        let images = values(0, plan.input_shape().count())?;
         let scores = plan.forward(&parameters, &images, 0);
         let sample = sample(&scores[..scores.len() / batch]);
         Ok(Self { name: name.into(), parameters, plan, images, sample })
@@ -155,8 +155,8 @@ impl TrainBench {
             name: name.into(),
             network: network.clone(),
             machine: machine.clone(),
-            slots: slots.collect::<Result<_>>()?,
-            images: Buffer::stream(0, plan.input_shape().count())?,
+            slots: slots.collect::<Result<_, NoMemory>>()?,
+            images: values(0, plan.input_shape().count())?,
             labels: (0..batch).map(|image| image % output.c).collect(),
             gradient: Buffer::zeros(plan.output_shape().count())?,
             settings,

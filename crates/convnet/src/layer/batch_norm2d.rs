@@ -157,10 +157,10 @@ impl LayerRules for BatchNorm2d {
             batch::Backward {
                 x: pass.inputs[0],
                 dy: (!pass.grad_output.is_empty()).then_some(pass.grad_output),
-                relu_output: pass.relu.then_some(pass.output),
+                relu: pass.relu,
                 statistics,
                 of_batch,
-                weight: affine.map(|[weight, _]| weight),
+                affine,
                 dx: pass.grad_inputs.first_mut().and_then(Option::take),
                 daffine,
                 scratch,
@@ -315,7 +315,7 @@ mod tests {
     /// The output of a plan without backward: in place, channels last.
     fn in_place(bn: BatchNorm2d, training: bool, x: &[f64], residual: Option<&[f64]>, relu: bool) -> Vec<f64> {
         let (machine, shape) = (Machine::new(Isa::detect(), 2), Shape::new(2, 2, 2, 2));
-        let memory = bn.memory::<f64>(&[shape], Use { means: machine.means(), backward: false, input_gradient: false, flattened: None });
+        let memory = bn.memory::<f64>(&[shape], Use { means: machine.means(), backward: false, input_gradient: false, flattened: None, relu: false });
         let mut output = x.to_vec();
         bn.forward(Forward {
             machine: &machine,

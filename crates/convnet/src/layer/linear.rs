@@ -167,7 +167,7 @@ mod tests {
         let (shapes, output_shape) = ([input], linear.output_shape(&[input]).unwrap());
         let weight: Vec<f32> = (0..linear.outputs * input.c).map(number).collect();
         let bias: Vec<f32> = (0..linear.outputs).map(number).collect();
-        let memory = linear.memory::<f32>(&shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened });
+        let memory = linear.memory::<f32>(&shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened, relu: false });
         let mut prepared = [memory.prepared_forward, memory.prepared_backward].map(|count| vec![0.0; count]);
         let parameters = [&weight[..], &bias[..]];
         let training = true;

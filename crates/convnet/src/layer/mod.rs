@@ -62,6 +62,9 @@ pub struct Use<'a> {
     pub input_gradient: bool,
     /// As [`Prepare::flattened`].
     pub flattened: Option<Shape>,
+    /// Whether a ReLU is joined to the layer, so that backward must find out where it cut off, such as from the output. Only for
+    /// layers that take an epilogue.
+    pub relu: bool,
 }
 
 /// Which part of its input one output position of a layer sees.

@@ -68,7 +68,8 @@ impl<T: Real> Single<T> {
     pub fn on(machine: Machine, layer: Layer, input_shapes: &[Shape], training: bool) -> Result<Self> {
         let output_shape = layer.output_shape(input_shapes).map_err(|reason| Error::Shape(format!("layer '{layer}': {reason}")))?;
         let specs = layer.parameters(input_shapes);
-        let memory = layer.memory::<T>(input_shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened: None });
+        let memory = layer
+            .memory::<T>(input_shapes, Use { means: machine.means(), backward: true, input_gradient: true, flattened: None, relu: false });
         Ok(Self {
             machine,
             input_shapes: input_shapes.to_vec(),

@@ -244,6 +244,7 @@ fn is_in_place(node: &Node, readers: &[usize]) -> bool {
         backward: false,
         input_gradient: false,
         flattened: None,
+        relu: false,
     };
     let over = matches!(node.layer(), Layer::Flatten(_)) || node.layer().memory::<f32>(node.input_shapes(), usage).in_place;
     over && readers[input.index()] == 1 && *input != NodeId::IMAGE

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 /// Buffers begin at multiples of this many numbers: one cache line of `f32`.
-const ALIGNMENT: usize = 16;
+pub const ALIGNMENT: usize = 16;
 
 /// A buffer before it has a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,14 +66,14 @@ impl<T: Real> Plan<T> {
     pub fn stored_activation(&self, id: NodeId) -> Option<Stored<'_, T>> {
         let range = self.layout.values.get(id.index())?.clone()?;
         let known = self.purpose == Purpose::Inspect && self.computed[id.index()];
-        known.then(|| Stored { shape: self.layout.stored[id.index()], values: &self.arena[self.base..][range] })
+        known.then(|| Stored { shape: self.layout.stored[id.index()], values: &self.arena[range] })
     }
 
     /// As [`gradient`](Self::gradient), without copying.
     pub fn stored_gradient(&self, id: NodeId) -> Option<Stored<'_, T>> {
         let range = self.layout.gradients.get(id.index())?.clone()?;
         let known = self.purpose == Purpose::Inspect && self.differentiated[id.index()];
-        known.then(|| Stored { shape: self.layout.stored[id.index()], values: &self.arena[self.base..][range] })
+        known.then(|| Stored { shape: self.layout.stored[id.index()], values: &self.arena[range] })
     }
 
     fn logical(&self, stored: Stored<'_, T>, id: NodeId) -> Option<Tensor<T>> {
@@ -102,7 +102,7 @@ impl<T: Real> Plan<T> {
                 }
             }
         }
-        let arena = &mut self.arena[self.base..];
+        let arena = &mut self.arena[..];
         let walk = Walk { machine: &self.machine, purpose: self.purpose, random: 0, rectifier: RectifierRule::Gradient };
         for placed in &self.layout.steps {
             if !placed.step.alias && self.computed[placed.step.output.index()] {
@@ -129,7 +129,7 @@ impl<T: Real> Plan<T> {
         }
         self.differentiated.fill(false);
         let walk = Walk { machine: &self.machine, purpose: self.purpose, random: self.random, rectifier: rule };
-        let arena = &mut self.arena[self.base..];
+        let arena = &mut self.arena[..];
         let mut targets = Vec::new();
         for placed in self.layout.steps.iter().rev() {
             let output = placed.step.output;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use convnet_kernels::{Means, Real};
 
-use super::arena::pack;
+use super::arena::{ALIGNMENT, pack};
 use super::lives::{Buffer, Lives, Target};
 use super::recompute::{Event, Recomputation, ways};
 use super::schedule::{Readers, Step, steps};
@@ -195,9 +195,8 @@ impl<'a> Outline<'a> {
         let trained = node.parameters().iter().any(|spec| spec.role != Role::Buffer);
         let input_needs = step.inputs.first().is_some_and(|id| self.needs_gradient[id.index()]);
         let backward = self.purpose != Purpose::Infer && (trained || step.inputs.iter().any(|id| self.needs_gradient[id.index()]));
-        let usage = Use { means, backward, input_gradient: backward && input_needs, flattened: step.flattened };
+        let usage = Use { means, backward, input_gradient: backward && input_needs, flattened: step.flattened, relu: step.relu };
         let mut memory = if step.alias { Memory::default() } else { step.layer.memory::<T>(&input_shapes, usage) };
-        memory.keeps_output |= step.relu;
         if !backward {
             (memory.keeps_inputs, memory.keeps_output) = (false, false);
         }
@@ -292,10 +291,11 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// The next `length` places.
+/// The next `length` places, from the beginning of a cache line on.
 fn take(next: &mut usize, length: usize) -> Range<usize> {
-    *next += length;
-    *next - length..*next
+    let first = if length == 0 { *next } else { next.next_multiple_of(ALIGNMENT) };
+    *next = first + length;
+    first..*next
 }
 
 /// Numbers of the bias that a convolution has with a batch norm folded in.

@@ -21,9 +21,10 @@ mod schedule;
 
 use convnet_kernels::conv::Pass;
 use convnet_kernels::conv::tuning::Question;
-use convnet_kernels::{Machine, Real, memory};
+use convnet_kernels::memory::{self, Buffer, NoMemory};
+use convnet_kernels::{Machine, Real};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layer::Role;
 use crate::network::{MemoryUse, Network, NodeId, Parameters, RecomputationUse, Summary};
 use crate::shape::Shape;
@@ -184,16 +185,14 @@ pub struct Plan<T = f32> {
     output_shape: Shape,
     shapes: Vec<Shape>,
     roles: Vec<Role>,
-    arena: Vec<T>,
-    /// First number of the arena: the first that begins a cache line.
-    base: usize,
-    indices: Vec<u32>,
-    prepared: Vec<T>,
+    arena: Buffer<T>,
+    indices: Buffer<u32>,
+    prepared: Buffer<T>,
     /// Version of the parameters that `prepared` was written from.
     prepared_version: u64,
     gradients: Vec<Vec<T>>,
     /// The output in logical order.
-    logical_output: Vec<T>,
+    logical_output: Buffer<T>,
     /// Addresses the random numbers of the last forward pass.
     random: u64,
     /// The values that the last forward pass has computed.
@@ -219,14 +218,10 @@ impl<T: Real> Plan<T> {
         let roles: Vec<Role> = network.parameters().map(|(_, spec)| spec.role).collect();
         let gradients = network.parameters().map(|(_, spec)| match (purpose, spec.role) {
             (Purpose::Infer, _) | (_, Role::Buffer) => Ok(Vec::new()),
-            _ => reserve(spec.count()),
+            _ => memory::zeros(spec.count()),
         });
-        let mut arena = reserve(layout.arena.saturating_add(LINE))?;
+        let mut arena = Buffer::zeros(layout.arena)?;
         arena.fill(T::ZERO);
-        let base = match arena.as_ptr().align_offset(64) {
-            offset if offset <= LINE => offset,
-            _ => 0,
-        };
         Ok(Self {
             machine,
             purpose,
@@ -236,13 +231,12 @@ impl<T: Real> Plan<T> {
             output_shape,
             shapes: shapes.map(|shape| shape.with_batch(batch)).collect(),
             roles,
-            base,
             arena,
-            indices: reserve(layout.indices)?,
-            prepared: reserve(layout.prepared)?,
+            indices: Buffer::zeros(layout.indices)?,
+            prepared: Buffer::zeros(layout.prepared)?,
             prepared_version: 0,
-            gradients: gradients.collect::<Result<_>>()?,
-            logical_output: reserve(output_shape.count())?,
+            gradients: gradients.collect::<Result<_, NoMemory>>()?,
+            logical_output: Buffer::zeros(output_shape.count())?,
             random: 0,
             computed: vec![false; layout.values.len()],
             differentiated: vec![false; layout.values.len()],
@@ -298,7 +292,7 @@ impl<T: Real> Plan<T> {
             let buffers = placed.parameters.clone().filter(|&index| self.roles[index] == Role::Buffer);
             let buffers: Vec<usize> = buffers.collect();
             let (Some(node), false) = (network.node(placed.step.node), buffers.is_empty()) else { continue };
-            let saved = &self.arena[self.base..][placed.saved.clone()];
+            let saved = &self.arena[placed.saved.clone()];
             let mut values: Vec<Vec<T>> = buffers.iter().map(|&index| parameters.values(index).to_vec()).collect();
             node.layer().update_buffers(&placed.input_shapes, saved, &mut values.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
             for (index, values) in buffers.into_iter().zip(values) {
@@ -306,15 +300,4 @@ impl<T: Real> Plan<T> {
             }
         }
     }
-}
-
-/// Numbers by which the arena is longer than its layout, so that it can begin at a cache line.
-const LINE: usize = 16;
-
-/// A vector of zeros, or an error where the memory cannot be had.
-fn reserve<V: memory::Zero>(count: usize) -> Result<Vec<V>> {
-    memory::zeros(count).map_err(|_| {
-        let mebibytes = count.saturating_mul(std::mem::size_of::<V>()) >> 20;
-        Error::Argument(format!("{mebibytes} MiB of memory cannot be had; use a smaller batch or a smaller network"))
-    })
 }

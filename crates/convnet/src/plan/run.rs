@@ -23,7 +23,7 @@ impl<T: Real> Plan<T> {
     pub fn forward(&mut self, parameters: &Parameters<T>, images: &[T], random: u64) -> &[T] {
         self.begin(parameters, images, random);
         self.computed.fill(true);
-        let arena = &mut self.arena[self.base..];
+        let arena = &mut self.arena[..];
         let walk = Walk { machine: &self.machine, purpose: self.purpose, random, rectifier: RectifierRule::Gradient };
         for placed in &self.layout.steps {
             if !placed.step.alias {
@@ -43,7 +43,7 @@ impl<T: Real> Plan<T> {
         self.random = random;
         self.prepare(parameters);
         let input = self.layout.values[0].clone().unwrap_or(0..0);
-        to_channels_last(self.input_shape, images, &mut self.arena[self.base..][input]);
+        to_channels_last(self.input_shape, images, &mut self.arena[input]);
     }
 
     /// The gradients of the parameters for this gradient of the output, N×C×H×W, at the last forward pass: written to
@@ -58,7 +58,7 @@ impl<T: Real> Plan<T> {
             gradient.fill(T::ZERO);
         }
         self.differentiated.fill(true);
-        let arena = &mut self.arena[self.base..];
+        let arena = &mut self.arena[..];
         let Some(output) = self.layout.gradients[self.output.index()].clone() else { return };
         to_channels_last(self.layout.stored[self.output.index()], grad_output, &mut arena[output]);
         let walk = Walk { machine: &self.machine, purpose: self.purpose, random: self.random, rectifier: RectifierRule::Gradient };

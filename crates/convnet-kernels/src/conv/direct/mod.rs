@@ -4,11 +4,13 @@
 //! connected layers are the case of one tap. An image of very few channels is first copied into a frame of zeros,
 //! so that each kernel row is one tap of S·C numbers.
 
+mod few;
 pub(super) mod geometry;
 mod narrow;
 mod pointwise;
 pub(super) mod ranges;
 mod run;
+mod short;
 mod weight;
 
 use super::{Algorithm, ConvShape, Epilogue, Pass};
@@ -158,6 +160,7 @@ fn scratch_len(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {
         },
         Pass::BackwardInput if narrow::pays(shape, isa) => narrow::scratch_len(shape),
         Pass::BackwardInput => 0,
+        Pass::BackwardWeight if few::pays(shape, isa) => 0,
         Pass::BackwardWeight if pointwise::pays(shape, isa) => pointwise::Plan::new(shape, isa).scratch_len(),
         Pass::BackwardWeight => {
             let reading = reading_of_weight(shape, isa);
@@ -217,6 +220,9 @@ fn backward_input(machine: &Machine, shape: &ConvShape, dy: &[f32], packed: &[f3
 }
 
 fn backward_weight(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    if few::pays(shape, machine.isa) {
+        return few::run(machine, shape, x, dy, dw);
+    }
     if pointwise::pays(shape, machine.isa) {
         return pointwise::Plan::new(shape, machine.isa).run(machine, shape, x, dy, dw, scratch);
     }

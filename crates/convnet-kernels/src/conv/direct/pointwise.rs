@@ -9,7 +9,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{Place, Ranges, copy_gradients, part};
+use super::ranges::{Place, Ranges, copy_numbers, part};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
@@ -197,7 +197,7 @@ impl Piece<'_> {
             let pixels = chunk.units.start * plan.units.pixels..chunk.units.end * plan.units.pixels;
             for (panel, copies) in self.panels.clone().zip(gradients.chunks_exact_mut(CHUNK * MOST_WIDTH)) {
                 let dy = &self.dy[self.output(pixels.start, panel)..];
-                copy_gradients(self.kernels, self.filters(panel), dy, self.shape.k(), &mut copies[..pixels.len() * width]);
+                copy_numbers(self.kernels, self.filters(panel), dy, self.shape.k(), &mut copies[..pixels.len() * width]);
             }
             let mut rows = [[0; 2]; CHUNK];
             let rows = self.rows(&chunk.units, &mut rows);
@@ -252,6 +252,8 @@ impl Piece<'_> {
             later_step,
             lanes,
             sums,
+            sums_step: self.kernels.panel(),
+            filled: true,
             accumulate: !chunk.first,
         };
         // SAFETY: `kernels` was chosen by the token of its instructions. The rows are those of the chunk's units, whose pixels

@@ -18,17 +18,16 @@ pub(in crate::conv) fn part(index: usize, count: usize, total: usize) -> Range<u
     index * total / count..(index + 1) * total / count
 }
 
-/// Copies the output gradients of a panel's `filters` side by side, a panel for each pixel: those from the beginning of `dy`
-/// on, whose pixels are `dy_step` numbers apart.
-pub(super) fn copy_gradients(kernels: &Kernels, filters: usize, dy: &[f32], dy_step: usize, copies: &mut [MaybeUninit<f32>]) {
+/// Copies the first `count` numbers of each pixel, which a panel has room for, side by side, a panel for each pixel: those from the
+/// beginning of `from` on, whose pixels are `step` numbers apart.
+pub(super) fn copy_numbers(kernels: &Kernels, count: usize, from: &[f32], step: usize, copies: &mut [MaybeUninit<f32>]) {
     let (pixels, width) = (copies.len() / kernels.panel(), kernels.panel());
-    assert!(filters <= width && pixels > 0, "a panel and a pixel");
-    let dy = &dy[..(pixels - 1) * dy_step + filters];
-    let rows =
-        Rows { from: dy.as_ptr(), from_step: dy_step, rows: pixels, numbers: filters, to: copies.as_mut_ptr().cast(), to_step: width };
-    // SAFETY: the kernels were chosen by the token of their instructions; all numbers of the rows are in `dy`, and `copies` has
+    assert!(count <= width && pixels > 0, "a panel and a pixel");
+    let from = &from[..(pixels - 1) * step + count];
+    let rows = Rows { from: from.as_ptr(), from_step: step, rows: pixels, numbers: count, to: copies.as_mut_ptr().cast(), to_step: width };
+    // SAFETY: the kernels were chosen by the token of their instructions; all numbers of the rows are in `from`, and `copies` has
     // room for a panel of each pixel.
-    unsafe { kernels.copy(filters.div_ceil(kernels.lanes))(&rows) };
+    unsafe { kernels.copy(count.div_ceil(kernels.lanes))(&rows) };
 }
 
 /// Ranges of pixels that have partial sums of their own.

@@ -7,6 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::geometry::{AxisTaps, Problem};
+use super::short::{self, Short};
 use crate::conv::Epilogue;
 use crate::gemm::microkernel::Tile;
 use crate::gemm::{Kernels, Target, ZEROS};
@@ -36,9 +37,9 @@ const WEIGHT_BYTES: usize = 384 << 10;
 /// Bytes of the input of a stretch of pixels: a small part of a usual third-level cache.
 const STRETCH_BYTES: usize = 4 << 20;
 /// Pieces that a large problem is cut into.
-const PIECES: usize = 128;
+pub(super) const PIECES: usize = 128;
 /// Multiply-adds that are worth a piece of their own.
-const PIECE_MACS: usize = 1 << 18;
+pub(super) const PIECE_MACS: usize = 1 << 18;
 
 /// How a problem is cut. It depends on the problem and the instruction set alone.
 struct Cut {
@@ -128,6 +129,9 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
     let one_block = taps <= cut.depth[0] && problem.channels <= cut.depth[1];
     let streamed = one_block && stream::is_large(y) && output.col.is_multiple_of(LINE) && problem.filters.is_multiple_of(LINE);
     let y = Target::new(y);
+    if let Some(kernel) = short::kernel(problem, machine.isa) {
+        return Short { problem, kernel, x, packed, epilogue, streamed, y }.run(machine);
+    }
     let phases: usize = problem.h.phases() * problem.w.phases();
     let pieces = phases * problem.groups * cut.stretches * cut.panel_groups * cut.blocks;
     let work = |piece: usize| {

@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{Place, Ranges, copy_gradients, part};
+use super::ranges::{Place, Ranges, copy_numbers, part};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
@@ -239,7 +239,7 @@ impl Piece<'_> {
             let dy = &self.dy[first * shape.k() + filter..];
             let copied = tiles >= COPY_TILES && pixels * width <= COPIES && shape.k() > 2 * width;
             if copied {
-                copy_gradients(self.kernels, self.filters(), dy, shape.k(), &mut copies[..pixels * width]);
+                copy_numbers(self.kernels, self.filters(), dy, shape.k(), &mut copies[..pixels * width]);
             }
             let next = to < units.end;
             let chunk = Chunk {
@@ -392,6 +392,8 @@ impl Piece<'_> {
             later_step: shape.k(),
             lanes: filters - (vectors - 1) * lanes,
             sums: chunk.sums.wrapping_add(tile.numbers.start * width),
+            sums_step: width,
+            filled: true,
             accumulate: !chunk.first,
         };
         // SAFETY: `kernels` was chosen by the token of its instructions. The lengths of x and dy were checked in `Plan::run`;

@@ -206,6 +206,8 @@ impl Work<'_> {
                 later_step: 0,
                 lanes: kernels.lanes,
                 sums: self.sums.pointer().wrapping_add(start + from * width),
+                sums_step: width,
+                filled: true,
                 accumulate,
             };
             // SAFETY: the kernels were chosen by the token of their instructions. The rows of these tiles were written, over

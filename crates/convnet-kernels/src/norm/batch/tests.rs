@@ -16,6 +16,8 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 struct Outcome {
     statistics: Vec<f32>,
     y: Vec<f32>,
+    /// The output with a residual and a ReLU.
+    added: Vec<f32>,
     dx: Vec<f32>,
     dweight: Vec<f32>,
     dbias: Vec<f32>,
@@ -27,32 +29,25 @@ fn run(machine: &Machine, norm: BatchNorm, x: &[f32], relu: bool) -> Outcome {
     let mut out = Outcome {
         statistics: vec![0.0; STATISTICS * channels],
         y: vec![0.0; count],
+        added: vec![0.0; count],
         dx: vec![f32::NAN; count],
         dweight: vec![0.0; channels],
         dbias: vec![0.0; channels],
     };
     norm.batch_statistics(machine, x, &mut out.statistics, &mut vec![f32::NAN; norm.statistics_scratch()]);
-    norm.forward(
-        machine,
-        Forward {
-            x: Some(x),
-            statistics: &out.statistics,
-            affine: Some([&weight, &bias]),
-            residual: relu.then_some(&residual),
-            relu,
-            y: &mut out.y,
-            scratch: &mut vec![f32::NAN; norm.forward_scratch()],
-        },
-    );
+    for (residual, relu, y) in [(None, relu, &mut out.y), (Some(&residual[..]), true, &mut out.added)] {
+        let (affine, scratch) = (Some([&weight[..], &bias]), &mut vec![f32::NAN; norm.forward_scratch()]);
+        norm.forward(machine, Forward { x: Some(x), statistics: &out.statistics, affine, residual, relu, y, scratch });
+    }
     norm.backward(
         machine,
         Backward {
             x,
             dy: Some(&dy),
-            relu_output: relu.then_some(&out.y),
+            relu,
             statistics: &out.statistics,
             of_batch: true,
-            weight: Some(&weight),
+            affine: Some([&weight, &bias]),
             dx: Some(&mut out.dx),
             daffine: Some([&mut out.dweight, &mut out.dbias]),
             scratch: &mut vec![f32::NAN; norm.backward_scratch()],
@@ -61,12 +56,13 @@ fn run(machine: &Machine, norm: BatchNorm, x: &[f32], relu: bool) -> Outcome {
     out
 }
 
-/// The same by the definition, in `f64`: output, gradient of the input, of the weight and of the bias.
-fn defined(norm: BatchNorm, x: &[f32], relu: bool) -> [Vec<f64>; 4] {
+/// The same by the definition, in `f64`: output, that with a residual and a ReLU, gradient of the input, of the weight and of the
+/// bias.
+fn defined(norm: BatchNorm, x: &[f32], relu: bool) -> [Vec<f64>; 5] {
     let (count, channels) = (x.len(), norm.channels);
     let [weight, bias, residual, dy] = [numbers(channels, 1), numbers(channels, 2), numbers(count, 3), numbers(count, 4)];
     let m = norm.rows as f64;
-    let mut out = [vec![0.0; count], vec![0.0; count], vec![0.0; channels], vec![0.0; channels]];
+    let mut out = [vec![0.0; count], vec![0.0; count], vec![0.0; count], vec![0.0; channels], vec![0.0; channels]];
     for channel in 0..channels {
         let places = || (channel..count).step_by(channels);
         let at = |values: &[f32], place: usize| f64::from(values[place]);
@@ -77,14 +73,15 @@ fn defined(norm: BatchNorm, x: &[f32], relu: bool) -> [Vec<f64>; 4] {
         let (weight, bias) = (at(&weight, channel), at(&bias, channel));
         let mut d = vec![0.0; count];
         for place in places() {
-            let value = normal(place) * weight + bias + if relu { at(&residual, place) } else { 0.0 };
+            let value = normal(place) * weight + bias;
             out[0][place] = if relu { value.max(0.0) } else { value };
+            out[1][place] = (value + at(&residual, place)).max(0.0);
             d[place] = if relu && value <= 0.0 { 0.0 } else { at(&dy, place) };
         }
-        out[2][channel] = places().map(|place| d[place] * normal(place)).sum();
-        out[3][channel] = places().map(|place| d[place]).sum();
+        out[3][channel] = places().map(|place| d[place] * normal(place)).sum();
+        out[4][channel] = places().map(|place| d[place]).sum();
         for place in places() {
-            out[1][place] = weight * inverse * (d[place] - out[3][channel] / m - normal(place) * out[2][channel] / m);
+            out[2][place] = weight * inverse * (d[place] - out[4][channel] / m - normal(place) * out[3][channel] / m);
         }
     }
     out
@@ -102,12 +99,13 @@ fn both_passes_equal_the_definition_on_every_instruction_set() {
         let x = numbers(rows * channels, 9);
         for (isa, relu) in Isa::available().into_iter().flat_map(|isa| [(isa, false), (isa, true)]) {
             let out = run(&Machine::new(isa, 2), norm, &x, relu);
-            let [y, dx, dweight, dbias] = defined(norm, &x, relu);
+            let [y, added, dx, dweight, dbias] = defined(norm, &x, relu);
             // Two numbers per channel can be so near each other that 1/σ is large.
             let unit =
                 f64::from(f32::EPSILON) * f64::from(out.statistics[2 * channels..3 * channels].iter().fold(1.0, |a: f32, &b| a.max(b)));
             let problem = format!("{isa}, {rows} rows, {channels} channels, relu {relu}");
             assert!(largest_difference(&out.y, &y) <= 8.0 * unit, "{problem}: y");
+            assert!(largest_difference(&out.added, &added) <= 8.0 * unit, "{problem}: with a residual");
             assert!(largest_difference(&out.dx, &dx) <= 16.0 * unit, "{problem}: dx");
             for (sums, exact) in [(&out.dweight, &dweight), (&out.dbias, &dbias)] {
                 let largest = exact.iter().fold(0.0_f64, |largest, sum| largest.max(sum.abs()));
@@ -150,7 +148,8 @@ fn any_number_of_threads_gives_the_same_bits() {
             for threads in [2, 3, 8] {
                 let many = run(&Machine::new(isa, threads), norm, &x, true);
                 assert_eq!(one.statistics, many.statistics);
-                assert_eq!([&one.y, &one.dx, &one.dweight, &one.dbias], [&many.y, &many.dx, &many.dweight, &many.dbias]);
+                assert_eq!([&one.y, &one.added, &one.dx], [&many.y, &many.added, &many.dx]);
+                assert_eq!([&one.dweight, &one.dbias], [&many.dweight, &many.dbias]);
             }
         }
     }
@@ -177,10 +176,10 @@ fn constant_statistics_give_the_gradient_of_a_straight_line() {
         Backward {
             x: &x,
             dy: None,
-            relu_output: None,
+            relu: false,
             statistics: &statistics,
             of_batch: false,
-            weight: Some(affine[0]),
+            affine: Some(affine),
             dx: Some(&mut dx),
             daffine: Some([&mut dweight, &mut dbias]),
             scratch,
