@@ -10,6 +10,9 @@ use crate::once::compiled_once;
 use crate::stream::{self, Lanewise};
 use crate::{Machine, Real, per_isa};
 
+/// Numbers between the lists of lanes: without them, lists of 1024 numbers would share the sets of a first-level cache.
+const APART: usize = 16;
+
 /// What [`BatchNorm::backward`] takes.
 #[derive(Debug)]
 pub struct Backward<'a, T> {
@@ -82,23 +85,36 @@ per_isa! {
     fn input_gradient<T: Real, const N: usize>(x: &[T], dy: Option<&[T]>, lanes: [&[T]; 5], d: &mut [T]) {
         let [mean, scale, offset, constant, slope] = lanes;
         let strip = mean.len();
-        let value = |x: T, d: T, (lanes, (&constant, &slope)): ([T; 3], (&T, &T))| {
-            let [mean, scale, _] = lanes;
-            scale * (through_relu::<T, N>(d, x, lanes) - constant - (x - mean) * slope)
+        let value = |x: T, d: T, [mean, scale, offset, constant, slope]: [T; 5]| {
+            scale * (through_relu::<T, N>(d, x, [mean, scale, offset]) - constant - (x - mean) * slope)
         };
-        for (index, (x, d)) in x.chunks(strip).zip(d.chunks_mut(strip)).enumerate() {
-            let lanes = side_by_side([mean, scale, offset]).zip(constant.iter().zip(slope));
-            match dy.map(|dy| &dy[index * strip..][..d.len()]) {
-                Some(dy) => {
-                    for (((d, &dy), &x), lanes) in d.iter_mut().zip(dy).zip(x).zip(lanes) {
+        let side_by_side = || {
+            let lanes = mean.iter().zip(scale).zip(offset).zip(constant.iter().zip(slope));
+            lanes.map(|(((&mean, &scale), &offset), (&constant, &slope))| [mean, scale, offset, constant, slope])
+        };
+        let Some(dy) = dy else {
+            for (x, d) in x.chunks(strip).zip(d.chunks_mut(strip)) {
+                for ((d, &x), lanes) in d.iter_mut().zip(x).zip(side_by_side()) {
+                    *d = value(x, *d, lanes);
+                }
+            }
+            return;
+        };
+        // Two strips at a time: each lane's numbers are read once for both.
+        let pair = 2 * strip;
+        for ((x, dy), d) in x.chunks(pair).zip(dy.chunks(pair)).zip(d.chunks_mut(pair)) {
+            if d.len() < pair {
+                for ((x, dy), d) in x.chunks(strip).zip(dy.chunks(strip)).zip(d.chunks_mut(strip)) {
+                    for (((d, &dy), &x), lanes) in d.iter_mut().zip(dy).zip(x).zip(side_by_side()) {
                         *d = value(x, dy, lanes);
                     }
                 }
-                None => {
-                    for ((d, &x), lanes) in d.iter_mut().zip(x).zip(lanes) {
-                        *d = value(x, *d, lanes);
-                    }
-                }
+                break;
+            }
+            let ([x, next_x], [dy, next_dy], (d, next_d)) = (parts(x, strip), parts(dy, strip), d.split_at_mut(strip));
+            let rows = x.iter().zip(next_x).zip(dy.iter().zip(next_dy)).zip(d.iter_mut().zip(next_d));
+            for ((((&x, &next_x), (&dy, &next_dy)), (d, next_d)), lanes) in rows.zip(side_by_side()) {
+                (*d, *next_d) = (value(x, dy, lanes), value(next_x, next_dy, lanes));
             }
         }
     }
@@ -170,7 +186,7 @@ impl BatchNorm {
     /// Working memory of [`backward`](Self::backward).
     pub fn backward_scratch(&self) -> usize {
         let strips = self.strips();
-        (5 + 2 * strips.pieces()) * strips.strip
+        5 * (strips.strip + APART) + 2 * strips.pieces() * strips.strip
     }
 
     /// Writes dx and adds to the gradients of weight and bias.
@@ -187,8 +203,9 @@ compiled_once! {
         let Backward { x, dy, relu, statistics, of_batch, affine, dx, daffine, scratch } = pass;
         let strips = norm.strips();
         let [_, rests, inverses, _] = parts(statistics, norm.channels);
-        let (lanes, partial) = scratch.split_at_mut(5 * strips.strip);
-        let [mean, scale, offset, constant, slope] = parts_mut(lanes, strips.strip);
+        let (lanes, partial) = scratch.split_at_mut(5 * (strips.strip + APART));
+        let lanes: [&mut [T]; 5] = parts_mut(lanes, strips.strip + APART);
+        let [mean, scale, offset, constant, slope] = lanes.map(|list| &mut list[..strips.strip]);
         write_lanes(strips, statistics, affine, [&mut *mean, &mut *scale, &mut *offset]);
         constant.fill(T::ZERO);
         slope.fill(T::ZERO);
