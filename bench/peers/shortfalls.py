@@ -9,6 +9,10 @@ REASONS = [
     ("convolution, backward to input", r"n1 .*7x7", "weights that meet 49 pixels: packing them, which PyTorch's pass contains too, takes a "
                                                     "third of the time"),
     ("convolution, backward to input", r"w3 s2", "each of the four phases has one to four of the nine taps: short sums that begin and end often"),
+    ("convolution, backward to input", r"n16 c32 112x112 -> 16 w1", "26 MB are written past the caches for 16 multiply-adds a number: memory is the limit, "
+                                                                    "and by itself the same takes 1.42 ms"),
+    ("convolution, backward to weights", r"c3 .*w3", "27 sums for each filter, in blocks of 14 numbers by one vector"),
+    ("depthwise, forward", r"n1 c32 ", "memory is the limit of both"),
     ("convolution, ", r"n16 c64 56x56 -> 64 w1", "larger than the caches: 12.8 MB are read and as many written, for 32 multiply-adds a number"),
     ("convolution, backward to weights", r"w1 s2", "every second pixel of few channels is read: two cache lines, and a gap of as many"),
     ("convolution, backward to weights", r"w3 s2", "each pixel is read again for each of its taps, from the second-level cache"),

@@ -2,7 +2,8 @@
 //!
 //! Every dense convolution runs here, with any kernel, stride, dilation, padding and groups; 1×1 convolutions and fully
 //! connected layers are the case of one tap. An image of very few channels is first copied into a frame of zeros,
-//! so that each kernel row is one tap of S·C numbers.
+//! so that each kernel row is one tap of S·C numbers. Where setting up tiles would take as long as the products, two
+//! loops of their own take over: `short` for rows of pixels with short sums, `few` for the gradient of 1×1 weights from few pixels.
 
 mod few;
 pub(super) mod geometry;
