@@ -62,7 +62,7 @@ pub fn zeros<V: Zero>(count: usize) -> Result<Vec<V>, NoMemory> {
 
 /// A slice of fixed length that begins a cache line, so that whole vectors of it never lie in two: what [`zeros`] gives may begin
 /// anywhere in one.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Buffer<V> {
     values: Vec<V>,
     first: usize,

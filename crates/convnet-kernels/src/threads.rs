@@ -291,6 +291,11 @@ impl Threads {
         }
     }
 
+    /// As [`run`](Self::run), but on this thread alone where all of it is so `small` that waking the others would take longer.
+    pub fn run_unless(&self, small: bool, pieces: usize, work: impl Fn(usize) + Sync) {
+        if small { (0..pieces).for_each(work) } else { self.run(pieces, work) }
+    }
+
     /// The piece that stands as far from the end of its thread's share as this one from the beginning: a job that runs it
     /// in the place of this one meets what the job before left in each thread's caches, the last first.
     pub fn mirrored(&self, piece: usize, pieces: usize) -> usize {

@@ -75,6 +75,11 @@ impl Axis {
         Self { size, stride: 1, pad_before: 0, pad_after: 0, dilation: 1 }
     }
 
+    /// Whether each output sees one element of the input, and no padding.
+    pub const fn is_pixel(&self) -> bool {
+        self.size == 1 && self.pad_before == 0 && self.pad_after == 0
+    }
+
     /// The same window with another stride.
     pub const fn stride(self, stride: usize) -> Self {
         Self { stride, ..self }

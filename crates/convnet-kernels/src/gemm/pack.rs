@@ -122,7 +122,7 @@ impl WeightOrder {
             unsafe { block.add(sums.0, sums.1, weights.pointer()) };
         };
         let pieces = self.groups * panels * blocks;
-        if partials * total < SMALL { (0..pieces).for_each(work) } else { threads.run(pieces, work) }
+        threads.run_unless(partials * total < SMALL, pieces, work);
     }
 
     /// Some taps and channels of one panel, whose taps are `tap_step` numbers apart in packed order. Only for weights

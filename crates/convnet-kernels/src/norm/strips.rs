@@ -110,12 +110,7 @@ impl Strips {
             work(first..(first + CHANNELS).min(self.channels), std::array::from_fn(|list| unsafe { lists[list].get(index) }));
         };
         let blocks = self.channels.div_ceil(CHANNELS);
-        if self.pieces() * self.strip < PARTIAL {
-            // Waking the threads would take longer.
-            (0..blocks).for_each(block);
-        } else {
-            machine.threads.run(blocks, block);
-        }
+        machine.threads.run_unless(self.pieces() * self.strip < PARTIAL, blocks, block);
     }
 
     /// As [`for_channels`](Self::for_channels), with the sums, over all pieces, of each of KINDS kinds of partial sums.

@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{copy_numbers, part};
+use super::ranges::{copy_numbers, part, product};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
@@ -27,7 +27,7 @@ const PIECE_MACS: usize = 1 << 19;
 /// Whether this convolution is one of few pixels whose channels fill vectors.
 pub(super) fn pays(shape: &ConvShape, isa: Isa) -> bool {
     let (h, w) = (shape.window().h, shape.window().w);
-    let is_pixel = [h, w].iter().all(|axis| (axis.size, axis.stride, axis.pad_before, axis.pad_after) == (1, 1, 0, 0));
+    let is_pixel = [h, w].iter().all(|axis| axis.is_pixel() && axis.stride == 1);
     is_pixel && shape.n() * shape.oh() * shape.ow() <= PIXELS && shape.group_channels().is_multiple_of(Kernels::of(isa).lanes)
 }
 
@@ -51,7 +51,7 @@ pub(super) fn run(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], d
     let panels = shape.group_channels().div_ceil(kernels.panel());
     let tiles = shape.group_filters().div_ceil(kernels.pixels);
     let pixels = shape.n() * shape.oh() * shape.ow();
-    let macs = [pixels, shape.c(), tiles * kernels.pixels].into_iter().fold(1, usize::saturating_mul);
+    let macs = product([pixels, shape.c(), tiles * kernels.pixels]);
     let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
     let blocks = wanted.div_ceil(shape.groups() * panels).clamp(1, tiles.div_ceil(LEAST_TILES));
     let pieces = shape.groups() * panels * blocks;
@@ -59,12 +59,7 @@ pub(super) fn run(machine: &Machine, shape: &ConvShape, x: &[f32], dy: &[f32], d
         let (rest, block) = (piece / blocks, piece % blocks);
         few.piece(rest / panels, rest % panels, part(block, blocks, tiles), tiles);
     };
-    if wanted == 1 {
-        // Waking the threads would take longer.
-        (0..pieces).for_each(work);
-    } else {
-        machine.threads.run(pieces, work);
-    }
+    machine.threads.run_unless(wanted == 1, pieces, work);
 }
 
 impl Few<'_> {

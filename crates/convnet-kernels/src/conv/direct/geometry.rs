@@ -149,11 +149,7 @@ impl Problem {
 
     /// All pixels of all images in one row, if every output sees just the pixel in its own place.
     fn flattened(mut self) -> Self {
-        let is_pixel = |axis: &ProblemAxis| {
-            let Axis { size, stride, pad_before, pad_after, .. } = axis.window;
-            (size, stride, pad_before, pad_after) == (1, 1, 0, 0)
-        };
-        if is_pixel(&self.h) && is_pixel(&self.w) {
+        if [self.h.window, self.w.window].iter().all(|axis| axis.is_pixel() && axis.stride == 1) {
             let pixels = self.images * self.h.input * self.w.input;
             (self.images, self.h.input, self.h.output, self.w.input, self.w.output) = (1, 1, 1, pixels, pixels);
             for steps in [&mut self.input, &mut self.output] {

@@ -11,6 +11,7 @@
 
 use super::FEW_CHANNELS;
 use super::geometry::{Problem, ProblemAxis, dense};
+use super::ranges::product;
 use super::run;
 use crate::conv::{ConvShape, Epilogue};
 use crate::gemm::Kernels;
@@ -34,8 +35,7 @@ pub(super) fn multiply_adds(shape: &ConvShape, lanes: usize) -> f64 {
 
 /// Numbers of `u`.
 pub(super) fn scratch_len(shape: &ConvShape) -> usize {
-    let sizes = [shape.n(), shape.h(), shape.ow(), shape.window().w.size, shape.c()];
-    sizes.into_iter().fold(1, usize::saturating_mul)
+    product([shape.n(), shape.h(), shape.ow(), shape.window().w.size, shape.c()])
 }
 
 /// The problem whose output is `u`.

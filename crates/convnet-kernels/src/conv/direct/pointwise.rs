@@ -9,7 +9,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{Place, Ranges, copy_numbers, part};
+use super::ranges::{Place, Ranges, copy_numbers, part, product};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
@@ -37,7 +37,7 @@ const LINE: usize = 16;
 /// Whether this convolution is one of pixels, with at least two panels of filters.
 pub(super) fn pays(shape: &ConvShape, isa: Isa) -> bool {
     let (h, w) = (shape.window().h, shape.window().w);
-    let is_pixel = [h, w].iter().all(|axis| (axis.size, axis.pad_before, axis.pad_after) == (1, 0, 0));
+    let is_pixel = h.is_pixel() && w.is_pixel();
     is_pixel && shape.group_filters() > Kernels::of(isa).panel() && Units::of(shape).pixels <= CHUNK
 }
 
@@ -87,7 +87,7 @@ impl Plan {
         let units = Units::of(shape);
         let pixels = units.count * units.pixels;
         let (panels, tiles) = (shape.group_filters().div_ceil(panel), shape.group_channels().div_ceil(kernels.pixels));
-        let macs = [pixels, shape.group_channels(), panels * panel, shape.groups()].into_iter().fold(1, usize::saturating_mul);
+        let macs = product([pixels, shape.group_channels(), panels * panel, shape.groups()]);
         let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
 
         let mut panel_groups = panels.div_ceil(PANELS);
@@ -136,11 +136,7 @@ impl Plan {
             .run();
         };
         let pieces = self.ranges.count * shape.groups() * self.panel_groups * self.blocks;
-        if self.small {
-            (0..pieces).for_each(work)
-        } else {
-            machine.threads.run(pieces, work)
-        }
+        machine.threads.run_unless(self.small, pieces, work);
         self.ranges.add_up(&machine.threads, scratch, dw);
     }
 }

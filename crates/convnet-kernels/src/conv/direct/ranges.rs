@@ -18,6 +18,11 @@ pub(in crate::conv) fn part(index: usize, count: usize, total: usize) -> Range<u
     index * total / count..(index + 1) * total / count
 }
 
+/// The product, or the largest number there is.
+pub(in crate::conv) fn product<const N: usize>(factors: [usize; N]) -> usize {
+    factors.into_iter().fold(1, usize::saturating_mul)
+}
+
 /// Copies the first `count` numbers of each pixel, which a panel has room for, side by side, a panel for each pixel: those from the
 /// beginning of `from` on, whose pixels are `step` numbers apart.
 pub(super) fn copy_numbers(kernels: &Kernels, count: usize, from: &[f32], step: usize, copies: &mut [MaybeUninit<f32>]) {

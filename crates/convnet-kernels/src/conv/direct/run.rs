@@ -7,6 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::geometry::{AxisTaps, Problem};
+use super::ranges::product;
 use super::short::{self, Short};
 use crate::conv::Epilogue;
 use crate::gemm::microkernel::Tile;
@@ -104,11 +105,6 @@ fn conflicts(problem: &Problem, pixels: usize) -> bool {
     pixels > MAX_PIXELS_OF_SET * sets
 }
 
-/// The product, or the largest number there is.
-fn product<const N: usize>(factors: [usize; N]) -> usize {
-    factors.into_iter().fold(1, usize::saturating_mul)
-}
-
 /// Computes `y` from `x`; the packed weights hold the phases one after the other.
 ///
 /// # Panics
@@ -162,12 +158,7 @@ pub(super) fn run(machine: &Machine, problem: &Problem, x: &[f32], packed: &[f32
             stream::fence(machine.isa);
         }
     };
-    if cut.small {
-        // Waking the threads would take longer.
-        (0..pieces).for_each(work);
-    } else {
-        machine.threads.run(pieces, work);
-    }
+    machine.threads.run_unless(cut.small, pieces, work);
 }
 
 /// Taps of all phases before this one.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::geometry::Problem;
-use super::ranges::part;
+use super::ranges::{part, product};
 use super::run::{PIECE_MACS, PIECES};
 use crate::conv::Epilogue;
 use crate::gemm::short::{Pixels, ShortKernel};
@@ -51,7 +51,7 @@ impl Short<'_> {
         let kernels = Kernels::of(machine.isa);
         let (width, lines) = (w.outputs(0), images * h.outputs(0) * groups);
         let products = self.kernel.rows * self.kernel.length;
-        let macs = [products, filters.next_multiple_of(kernels.panel()), width, lines].into_iter().fold(1, usize::saturating_mul);
+        let macs = product([products, filters.next_multiple_of(kernels.panel()), width, lines]);
         let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
         let segments = wanted.div_ceil(lines).clamp(width.div_ceil(SEGMENT), width.div_ceil(SHORTEST));
         let units = lines * segments;
@@ -64,12 +64,7 @@ impl Short<'_> {
                 stream::fence(machine.isa);
             }
         };
-        if pieces == 1 {
-            // Waking the threads would take longer.
-            work(0);
-        } else {
-            machine.threads.run(pieces, work);
-        }
+        machine.threads.run(pieces, work);
     }
 
     /// All filters at these pixels of a line; lines are counted by image, row and group.

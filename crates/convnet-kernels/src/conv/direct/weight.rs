@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{Place, Ranges, copy_numbers, part};
+use super::ranges::{Place, Ranges, copy_numbers, part, product};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
@@ -93,7 +93,7 @@ impl Plan {
 
         let (taps, channels) = (window.taps(), shape.group_channels());
         let panels = shape.group_filters().div_ceil(panel);
-        let macs = [units * unit_pixels, taps, channels, panels * panel, shape.groups()].into_iter().fold(1, usize::saturating_mul);
+        let macs = product([units * unit_pixels, taps, channels, panels * panel, shape.groups()]);
         let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
         let (mut tap_blocks, mut channel_blocks) = (1, 1);
         if padded.is_none() {
@@ -160,11 +160,7 @@ impl Plan {
             };
             piece.run(part(range, self.ranges.count, self.units));
         };
-        if self.small {
-            (0..pieces).for_each(work)
-        } else {
-            machine.threads.run(pieces, work)
-        }
+        machine.threads.run_unless(self.small, pieces, work);
         self.ranges.add_up(&machine.threads, scratch, dw);
     }
 }

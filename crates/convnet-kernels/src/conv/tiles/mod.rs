@@ -161,9 +161,7 @@ const SMALL_PRODUCTS: usize = 1 << 19;
 /// Runs pieces of work of a shape: on all threads, or on this one alone where there is little to do.
 fn each<'a, const PARTS: usize>(machine: &'a Machine, shape: &ConvShape) -> impl Fn(usize, &(dyn Fn(usize) + Sync)) + use<'a, PARTS> {
     let products = usize::try_from(shape.macs()).unwrap_or(usize::MAX).saturating_mul(products::count(PARTS));
-    move |pieces, work| {
-        if products < SMALL_PRODUCTS { (0..pieces).for_each(work) } else { machine.threads.run(pieces, work) }
-    }
+    move |pieces, work| machine.threads.run_unless(products < SMALL_PRODUCTS, pieces, work)
 }
 
 /// The routines of one unit for numbers of so many parts; each does one piece of work.

@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use super::products;
 use super::transform::{Gather, MAX_INPUT, MAX_OUTPUT, OUTSIDE, Rows, Scatter, TAPS, Transform};
 use crate::conv::direct::geometry::Problem;
+use crate::conv::direct::ranges::product;
 use crate::conv::{ConvShape, Epilogue, Pass};
 use crate::gemm::microkernel::Tile;
 use crate::gemm::{Kernels, Target, ZEROS};
@@ -128,7 +129,7 @@ impl Frame {
 
     /// Multiply-adds of the definition.
     pub fn macs(&self) -> usize {
-        [self.images, self.output[0], self.output[1], self.filters, self.channels, TAPS * TAPS].into_iter().fold(1, usize::saturating_mul)
+        product([self.images, self.output[0], self.output[1], self.filters, self.channels, TAPS * TAPS])
     }
 }
 
@@ -309,7 +310,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn each(&self, pieces: usize, work: impl Fn(usize) + Sync) {
-        if self.cut.small { (0..pieces).for_each(work) } else { self.machine.threads.run(pieces, work) }
+        self.machine.threads.run_unless(self.cut.small, pieces, work);
     }
 
     /// All of one block.

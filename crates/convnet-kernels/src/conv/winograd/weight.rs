@@ -124,7 +124,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn each(&self, pieces: usize, work: impl Fn(usize) + Sync) {
-        if self.cut.small { (0..pieces).for_each(work) } else { self.machine.threads.run(pieces, work) }
+        self.machine.threads.run_unless(self.cut.small, pieces, work);
     }
 
     /// Transforms the input and the output's gradient of one tile; `row` is its place in the block.

@@ -85,16 +85,14 @@ per_isa! {
     fn input_gradient<T: Real, const N: usize>(x: &[T], dy: Option<&[T]>, lanes: [&[T]; 5], d: &mut [T]) {
         let [mean, scale, offset, constant, slope] = lanes;
         let strip = mean.len();
-        let value = |x: T, d: T, [mean, scale, offset, constant, slope]: [T; 5]| {
-            scale * (through_relu::<T, N>(d, x, [mean, scale, offset]) - constant - (x - mean) * slope)
+        let value = |x: T, d: T, (lanes, (&constant, &slope)): ([T; 3], (&T, &T))| {
+            let [mean, scale, _] = lanes;
+            scale * (through_relu::<T, N>(d, x, lanes) - constant - (x - mean) * slope)
         };
-        let side_by_side = || {
-            let lanes = mean.iter().zip(scale).zip(offset).zip(constant.iter().zip(slope));
-            lanes.map(|(((&mean, &scale), &offset), (&constant, &slope))| [mean, scale, offset, constant, slope])
-        };
+        let lanes = || side_by_side([mean, scale, offset]).zip(constant.iter().zip(slope));
         let Some(dy) = dy else {
             for (x, d) in x.chunks(strip).zip(d.chunks_mut(strip)) {
-                for ((d, &x), lanes) in d.iter_mut().zip(x).zip(side_by_side()) {
+                for ((d, &x), lanes) in d.iter_mut().zip(x).zip(lanes()) {
                     *d = value(x, *d, lanes);
                 }
             }
@@ -105,7 +103,7 @@ per_isa! {
         for ((x, dy), d) in x.chunks(pair).zip(dy.chunks(pair)).zip(d.chunks_mut(pair)) {
             if d.len() < pair {
                 for ((x, dy), d) in x.chunks(strip).zip(dy.chunks(strip)).zip(d.chunks_mut(strip)) {
-                    for (((d, &dy), &x), lanes) in d.iter_mut().zip(dy).zip(x).zip(side_by_side()) {
+                    for (((d, &dy), &x), lanes) in d.iter_mut().zip(dy).zip(x).zip(lanes()) {
                         *d = value(x, dy, lanes);
                     }
                 }
@@ -113,7 +111,7 @@ per_isa! {
             }
             let ([x, next_x], [dy, next_dy], (d, next_d)) = (parts(x, strip), parts(dy, strip), d.split_at_mut(strip));
             let rows = x.iter().zip(next_x).zip(dy.iter().zip(next_dy)).zip(d.iter_mut().zip(next_d));
-            for ((((&x, &next_x), (&dy, &next_dy)), (d, next_d)), lanes) in rows.zip(side_by_side()) {
+            for ((((&x, &next_x), (&dy, &next_dy)), (d, next_d)), lanes) in rows.zip(lanes()) {
                 (*d, *next_d) = (value(x, dy, lanes), value(next_x, next_dy, lanes));
             }
         }
