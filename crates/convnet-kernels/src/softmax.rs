@@ -40,29 +40,6 @@ fn set_row<T: Real>(x: Option<&[T]>, y: &mut [T], value: impl Fn(T) -> T) {
     }
 }
 
-/// As [`set_row`], from the numbers of two rows.
-#[inline(always)]
-fn set_row_from_two<T: Real>(a: &[T], b: Option<&[T]>, y: &mut [T], value: impl Fn(T, T) -> T) {
-    match b {
-        Some(b) => y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = value(a, b)),
-        None => y.iter_mut().zip(a).for_each(|(y, &a)| *y = value(a, *y)),
-    }
-}
-
-/// Σ a·b
-#[inline(always)]
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a.remainder().iter().zip(b.remainder()).fold(T::ZERO, |sum, (&a, &b)| sum + a * b);
-    for (a, b) in a.zip(b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    rest + join_lanes(lanes, |a, b| a + b)
-}
-
 /// All `term(x)` put together with `join`, beginning with `start`: in lanes, which are put together at the end.
 #[inline(always)]
 fn in_lanes<T: Real>(x: &[T], start: T, term: impl Fn(T) -> T, join: impl Fn(T, T) -> T + Copy) -> T {
@@ -75,6 +52,45 @@ fn in_lanes<T: Real>(x: &[T], start: T, term: impl Fn(T) -> T, join: impl Fn(T, 
         }
     }
     join(rest, join_lanes(lanes, join))
+}
+
+/// Which numbers of a row's last block no earlier block has: one for these, zero for the others.
+#[inline(always)]
+fn own_numbers<T: Real, const N: usize>(channels: usize) -> [T; N] {
+    let shared = channels.next_multiple_of(N) - channels;
+    std::array::from_fn(|number| if number < shared { T::ZERO } else { T::ONE })
+}
+
+/// The gradient of one row, in blocks: d ← value(y, dy, Σ term(y, dy)), with dy in d where there is none. `own` are the
+/// [`own_numbers`] of the last block, which begins inside of the one before it and is read before that is written.
+#[inline(always)]
+fn gradient_of_row<T: Real, const N: usize>(
+    own: &[T; N],
+    y: &[T],
+    dy: Option<&[T]>,
+    d: &mut [T],
+    term: impl Fn(T, T) -> T,
+    value: impl Fn(T, T, T) -> T,
+) {
+    let last = y.len() - N;
+    let (last_y, last_dy) = (block::<T, N>(y, last), *block::<T, N>(dy.unwrap_or(d), last));
+    let mut sums: [T; N] = std::array::from_fn(|lane| if own[lane] == T::ONE { term(last_y[lane], last_dy[lane]) } else { T::ZERO });
+    for first in (0..last).step_by(N) {
+        let (y, dy) = (block::<T, N>(y, first), block::<T, N>(dy.unwrap_or(d), first));
+        for ((sum, &y), &dy) in sums.iter_mut().zip(y).zip(dy) {
+            *sum += term(y, dy);
+        }
+    }
+    let sum = join_lanes(sums, |a, b| a + b);
+    for first in (0..last).step_by(N) {
+        let (y, dy) = (block::<T, N>(y, first), *block::<T, N>(dy.unwrap_or(d), first));
+        for ((d, &y), dy) in d[first..first + N].iter_mut().zip(y).zip(dy) {
+            *d = value(y, dy, sum);
+        }
+    }
+    for ((d, &y), dy) in d[last..].iter_mut().zip(last_y).zip(last_dy) {
+        *d = value(y, dy, sum);
+    }
 }
 
 #[inline(always)]
@@ -142,11 +158,11 @@ compiled_once! {
 }
 
 per_isa! {
-    fn softmax_gradient_rows<T: Real>(channels: usize, y: &[T], dy: Option<&[T]>, d: &mut [T]) {
+    fn softmax_gradient_rows<T: Real, const N: usize>(channels: usize, y: &[T], dy: Option<&[T]>, d: &mut [T]) {
+        let own = own_numbers::<T, N>(channels);
         for (row, (y, d)) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)).enumerate() {
             let dy = dy.map(|dy| &dy[row * channels..][..channels]);
-            let products = dot(y, dy.unwrap_or(d));
-            set_row_from_two(y, dy, d, |y, dy| y * (dy - products));
+            gradient_of_row(&own, y, dy, d, |y, dy| y * dy, |y, dy, products| y * (dy - products));
         }
     }
 }
@@ -157,7 +173,9 @@ compiled_once! {
     /// # Panics
     /// As [`softmax`].
     pub fn softmax_gradient<T>(machine: &'a Machine, channels: usize, y: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
-        rows(machine, channels, dy, dx, |start, dy, d| softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], dy, d));
+        rows(machine, channels, dy, dx, |start, dy, d| {
+            by_channels!(16, channels, softmax_gradient_rows::<T>(machine.isa, channels, &y[start..start + d.len()], dy, d))
+        });
     }
 }
 
@@ -183,11 +201,11 @@ compiled_once! {
 }
 
 per_isa! {
-    fn log_softmax_gradient_rows<T: Real>(channels: usize, y: &[T], dy: Option<&[T]>, d: &mut [T]) {
+    fn log_softmax_gradient_rows<T: Real, const N: usize>(channels: usize, y: &[T], dy: Option<&[T]>, d: &mut [T]) {
+        let own = own_numbers::<T, N>(channels);
         for (row, (y, d)) in y.chunks_exact(channels).zip(d.chunks_exact_mut(channels)).enumerate() {
             let dy = dy.map(|dy| &dy[row * channels..][..channels]);
-            let total = sum(dy.unwrap_or(d));
-            set_row_from_two(y, dy, d, |y, dy| dy - exp(y) * total);
+            gradient_of_row(&own, y, dy, d, |_, dy| dy, |y, dy, total| dy - exp(y) * total);
         }
     }
 }
@@ -198,7 +216,9 @@ compiled_once! {
     /// # Panics
     /// As [`softmax`].
     pub fn log_softmax_gradient<T>(machine: &'a Machine, channels: usize, y: &'a [T], dy: Option<&'a [T]>, dx: &'a mut [T]) {
-        rows(machine, channels, dy, dx, |start, dy, d| log_softmax_gradient_rows(machine.isa, channels, &y[start..start + d.len()], dy, d));
+        rows(machine, channels, dy, dx, |start, dy, d| {
+            by_channels!(16, channels, log_softmax_gradient_rows::<T>(machine.isa, channels, &y[start..start + d.len()], dy, d))
+        });
     }
 }
 
