@@ -170,6 +170,7 @@ impl Strip<'_> {
                 y: self.piece.y.pointer().wrapping_add(place),
                 y_col,
                 ahead: ahead.map(ahead_of_tile),
+                y_ahead: std::ptr::null(),
                 bias: epilogue.bias.map_or(std::ptr::null(), |bias| bias[first..].as_ptr()),
                 residual: epilogue.residual.map_or(std::ptr::null(), |residual| residual[place..].as_ptr()),
                 relu: epilogue.relu,

@@ -42,9 +42,10 @@ pub(super) struct Tile {
     pub y: *mut f32,
     /// From one output pixel to the next.
     pub y_col: usize,
-    /// What will be read later, to be brought nearer now: all channels of as many columns of two rows of x (for gradients of
-    /// one of x and one of dy). Or null.
+    /// Two rows of x of which all channels of as many columns will be read later, to be brought nearer now. Or null.
     pub ahead: [*const f32; 2],
+    /// The same of a row of y, where it is read.
+    pub y_ahead: *const f32,
     /// Added at the end; or null.
     pub bias: *const f32,
     /// Added at the end, laid out as y; or null.
@@ -63,6 +64,19 @@ pub(super) struct Tile {
 unsafe fn load<V: Vector, const FULL: bool>(from: *const f32, rest: usize) -> V {
     // SAFETY: by the contract.
     unsafe { if FULL { V::load(from) } else { V::load_first(from, rest) } }
+}
+
+/// Asks, beside the vector of channels at `c`, for its part of so many columns of a row. In the order in which they lie, so that
+/// the processor foresees what follows; the second-level cache is near enough.
+///
+/// # Safety
+/// The CPU has the instructions of `V`.
+#[inline(always)]
+unsafe fn ask_for<V: Vector>(row: *const f32, c: usize, columns: usize) {
+    for vector in 0..if row.is_null() { 0 } else { columns } {
+        // SAFETY: by the contract; an address that is only asked for need not be valid.
+        unsafe { V::prefetch_early(row.wrapping_add(c * columns + vector * V::LANES)) };
+    }
 }
 
 /// Runs a block for input columns 0, 1, … of a tile, with the number as a constant in each.
@@ -90,13 +104,8 @@ unsafe fn outputs_of_vector<V: Vector, const S: usize, const STRIDE: usize, cons
         let mut sums = [V::zero(); P];
         let mut x = t.x.wrapping_add(c);
         let mut weight = t.weights.wrapping_add(c / GROUP * t.weight_group + c % GROUP);
-        for row in t.ahead {
-            // In the order in which they lie, so that the processor foresees what follows; the second-level cache is near
-            // enough.
-            for vector in 0..if row.is_null() { 0 } else { P * STRIDE } {
-                V::prefetch_early(row.wrapping_add(c * P * STRIDE + vector * V::LANES));
-            }
-        }
+        ask_for::<V>(t.ahead[0], c, P * STRIDE);
+        ask_for::<V>(t.ahead[1], c, P * STRIDE);
         for _ in 0..t.rows {
             let mut weights = [V::zero(); S];
             for s in 0..S {
@@ -176,13 +185,9 @@ unsafe fn gradients_of_vector<V: Vector, const S: usize, const STRIDE: usize, co
         }
         let mut x = t.x.wrapping_add(c);
         let mut weight = t.weights.wrapping_add(c / GROUP * t.weight_group + c % GROUP);
-        let [next_x, next_dy] = t.ahead;
-        for column in 0..if next_x.is_null() { 0 } else { P } {
-            for x in column * STRIDE..(column + 1) * STRIDE {
-                V::prefetch(next_x.wrapping_add(x * t.x_col + c));
-            }
-            V::prefetch(next_dy.wrapping_add(column * t.y_col + c));
-        }
+        ask_for::<V>(t.ahead[0], c, P * STRIDE);
+        ask_for::<V>(t.ahead[1], c, P * STRIDE);
+        ask_for::<V>(t.y_ahead, c, P);
         for _ in 0..t.rows {
             let mut sums = [V::zero(); S];
             for s in 0..S {

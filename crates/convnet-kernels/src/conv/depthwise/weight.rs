@@ -16,10 +16,8 @@ use crate::{Isa, Machine};
 const MAX_ROWS: usize = 32;
 /// Channels of a piece when there are too few rows.
 const CHANNELS: usize = 64;
-/// Pieces that a large problem is cut into.
-const PIECES: usize = 64;
-/// Most ranges, so that the partial sums stay few.
-const RANGES: usize = 32;
+/// Pieces that a large problem is cut into: ranges, each of which has partial sums of its own, as long as there are rows enough.
+const PIECES: usize = 32;
 /// Multiply-adds that are worth a piece of their own.
 const PIECE_MACS: usize = 1 << 17;
 /// Rows of a range beyond those of the kernel, so that most input rows are read by one piece alone.
@@ -35,7 +33,7 @@ const FAR: usize = 1 << 18;
 fn cut(shape: &ConvShape) -> [usize; 2] {
     let (macs, rows) = (shape.macs() as usize, shape.n() * shape.oh());
     let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
-    let most = (macs / shape.weight_len() / MACS_PER_SUM).clamp(1, RANGES);
+    let most = (macs / shape.weight_len() / MACS_PER_SUM).clamp(1, PIECES);
     let ranges = wanted.min(most).min(rows.div_ceil(ROWS + shape.window().h.size));
     [ranges, wanted.div_ceil(ranges).min(shape.c().div_ceil(CHANNELS))]
 }
@@ -130,9 +128,13 @@ impl Piece<'_> {
             .x
             .as_ptr()
             .wrapping_add((image * shape.h() + window.h.position(oy, taps.start) as usize) * shape.w() * c + self.channels.start);
-        // What the next row sees for the first time: a new row of x, and its own row of dy.
-        let is_far = self.x.len() >= FAR && row + 1 < shape.n() * shape.oh();
-        let next = x_row.wrapping_add(taps.len() * window.h.dilation * shape.w() * c);
+        // What the next row sees for the first time: new rows of x, and its own row of dy.
+        // Blocks of channels would not lie in order.
+        let is_far = self.x.len() >= FAR && self.channels.len() == c && row + 1 < shape.n() * shape.oh();
+        let next = |new: usize, start: usize| {
+            let row = x_row.wrapping_add(((taps.len() * window.h.dilation + new) * shape.w() + start * window.w.stride) * c);
+            if is_far && new < window.h.stride { row } else { std::ptr::null() }
+        };
         let mut start = 0;
         while start < shape.ow() {
             let rest = shape.ow() - start;
@@ -142,7 +144,6 @@ impl Piece<'_> {
             let inside = |column: isize| (column - ix).max(0) as usize;
             let dy = self.dy[(row * shape.ow() + start) * c + self.channels.start..].as_ptr();
             let sums = self.first_sum + self.channels.start * window.taps() + taps.start * window.w.size * GROUP;
-            let ahead = [next.wrapping_add(start * window.w.stride * c), dy.wrapping_add(shape.ow() * c)];
             let tile = Tile {
                 x: x_row.wrapping_offset(ix * c as isize),
                 x_row: (window.h.dilation * shape.w() * c) as isize,
@@ -155,7 +156,8 @@ impl Piece<'_> {
                 channels: self.channels.len(),
                 y: dy.cast_mut(),
                 y_col: c,
-                ahead: if is_far { ahead } else { [std::ptr::null(); 2] },
+                ahead: [next(0, start), next(1, start)],
+                y_ahead: if is_far { dy.wrapping_add(shape.ow() * c) } else { std::ptr::null() },
                 bias: std::ptr::null(),
                 residual: std::ptr::null(),
                 relu: false,
