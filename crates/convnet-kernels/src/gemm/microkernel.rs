@@ -68,52 +68,89 @@ pub(crate) unsafe fn tile<V: Vector, const P: usize, const N: usize>(t: &Tile) {
     // residual are touched.
     unsafe {
         let mut sums = [[V::zero(); N]; P];
-        if t.outputs_afar {
-            for p in 0..P {
-                for v in 0..N {
-                    V::prefetch_for_write(t.y.wrapping_add(*t.outputs.add(p) + v * V::LANES));
-                }
-            }
-        }
+        let fetches = t.outputs_afar || !t.ahead.is_null();
         let mut pixels = t.pixels;
         for tap in 0..t.taps {
             let mut from = [std::ptr::null::<f32>(); P];
             for p in 0..P {
                 from[p] = *pixels.add(p);
             }
-            let mut weights = t.weights.add(*t.tap_weights.add(tap));
-            let mut c = 0;
-            while c < t.channels {
-                let mut end = t.channels;
-                if !t.ahead.is_null() {
-                    for p in 0..P {
-                        V::prefetch(t.ahead.wrapping_add(p * t.ahead_step + c));
-                    }
-                    end = end.min(c + LINE);
-                }
-                while V::BY_LANE && c + V::LANES <= end {
-                    sums = add_channels(from, c, weights, sums);
-                    weights = weights.add(2 * V::LANES * V::LANES);
-                    c += V::LANES;
-                }
-                while c < end {
-                    let mut w = [V::zero(); N];
-                    for v in 0..N {
-                        w[v] = V::load(weights.add(v * V::LANES));
-                    }
-                    for p in 0..P {
-                        let x = V::splat(*from[p].add(c));
-                        for v in 0..N {
-                            sums[p][v] = x.mul_add(w[v], sums[p][v]);
-                        }
-                    }
-                    weights = weights.add(2 * V::LANES);
-                    c += 1;
-                }
-            }
+            let weights = t.weights.add(*t.tap_weights.add(tap));
+            sums = if fetches && tap == 0 {
+                add_tap::<V, P, N, true>(t, from, weights, sums)
+            } else {
+                add_tap::<V, P, N, false>(t, from, weights, sums)
+            };
             pixels = pixels.add(t.pixels_step);
         }
         if t.lanes == V::LANES { finish::<V, P, N, true>(t, sums) } else { finish::<V, P, N, false>(t, sums) }
+    }
+}
+
+/// Adds the products of one tap. With `FETCH`, what the tile will need is asked for beside: the outputs and the numbers of the
+/// next tile, a line or a few with each channel, since a core waits for no more than about twenty lines at once, and weights
+/// and pixels queue up behind them.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn add_tap<V: Vector, const P: usize, const N: usize, const FETCH: bool>(
+    t: &Tile,
+    from: [*const f32; P],
+    mut weights: *const f32,
+    mut sums: [[V; N]; P],
+) -> [[V; N]; P] {
+    // SAFETY: by the contract of `tile`.
+    unsafe {
+        let mut c = 0;
+        while V::BY_LANE && c + V::LANES <= t.channels {
+            if FETCH {
+                for channel in c..c + V::LANES {
+                    fetch::<V, P, N>(t, channel);
+                }
+            }
+            sums = add_channels(from, c, weights, sums);
+            weights = weights.add(2 * V::LANES * V::LANES);
+            c += V::LANES;
+        }
+        while c < t.channels {
+            if FETCH {
+                fetch::<V, P, N>(t, c);
+            }
+            let mut w = [V::zero(); N];
+            for v in 0..N {
+                w[v] = V::load(weights.add(v * V::LANES));
+            }
+            for p in 0..P {
+                let x = V::splat(*from[p].add(c));
+                for v in 0..N {
+                    sums[p][v] = x.mul_add(w[v], sums[p][v]);
+                }
+            }
+            weights = weights.add(2 * V::LANES);
+            c += 1;
+        }
+        sums
+    }
+}
+
+/// Asks, beside channel `c`, for the output of one pixel and for a line of the next tile.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+unsafe fn fetch<V: Vector, const P: usize, const N: usize>(t: &Tile, c: usize) {
+    // SAFETY: by the contract of `tile`; an address that is only asked for need not be valid.
+    unsafe {
+        if t.outputs_afar && c < P {
+            for v in 0..N {
+                V::prefetch_for_write(t.y.wrapping_add(*t.outputs.add(c) + v * V::LANES));
+            }
+        }
+        let pixel = c % LINE;
+        if !t.ahead.is_null() && pixel < P {
+            V::prefetch(t.ahead.wrapping_add(pixel * t.ahead_step + c - pixel));
+        }
     }
 }
 
