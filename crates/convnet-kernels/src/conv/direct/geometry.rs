@@ -5,6 +5,8 @@
 //! with (p + P − r·D) divisible by S. These *phases* (S_h·S_w of them) are ordinary convolutions of stride 1, each with
 //! its own taps, and together they write every pixel once: nothing is scattered.
 
+use std::ops::Range;
+
 use crate::conv::ConvShape;
 use crate::gemm::pack::{TapRange, WeightOrder};
 use crate::window::Axis;
@@ -30,6 +32,20 @@ pub(crate) struct AxisTaps {
 }
 
 impl AxisTaps {
+    /// Which of the taps, counted from the first, an output sees inside the input.
+    pub fn inside(&self, axis: &ProblemAxis, output: usize) -> Range<usize> {
+        let first = (output * axis.step()) as isize + self.offset;
+        let input = axis.input as isize;
+        let [from, end] = match self.offset_step {
+            // Positions fall: how many taps stay at `limit` or beyond.
+            step @ ..0 => [input, 0].map(|limit| (first - limit).div_euclid(-step) + 1),
+            // Positions rise: how many taps stay before `limit`. Without a step there are no taps.
+            step => [0, input].map(|limit| (limit - first + step - 1).div_euclid(step.max(1))),
+        };
+        let within = |tap: isize| tap.clamp(0, self.range.count as isize) as usize;
+        within(from)..within(end).max(within(from))
+    }
+
     /// Whether `count` outputs from `first` on see all taps inside the input.
     pub fn all_inside(&self, axis: &ProblemAxis, first: usize, count: usize) -> bool {
         let of_first = (first * axis.step()) as isize + self.offset;
@@ -223,11 +239,13 @@ mod tests {
                 for place in 0..axis.outputs(phase) {
                     let x = phase + place * axis.output_step();
                     assert!(x < input);
+                    let inside = taps.inside(&axis, place);
                     for number in 0..taps.range.count {
                         let tap = taps.range.first + number * taps.range.step;
                         let y = place as isize + taps.offset + number as isize * taps.offset_step;
                         assert_eq!(y * stride as isize + (tap * dilation) as isize - before as isize, x as isize, "{window:?}");
                         pairs += usize::from(y >= 0 && y < outputs as isize);
+                        assert_eq!(inside.contains(&number), y >= 0 && y < outputs as isize, "{window:?}, {place}: {inside:?}");
                     }
                 }
             }

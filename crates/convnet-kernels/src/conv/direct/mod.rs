@@ -8,6 +8,7 @@
 mod few;
 pub(super) mod geometry;
 mod narrow;
+mod order;
 mod pointwise;
 pub(super) mod ranges;
 mod run;

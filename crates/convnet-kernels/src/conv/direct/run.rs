@@ -7,6 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::geometry::{AxisTaps, Problem};
+use super::order::{Class, Order};
 use super::ranges::product;
 use super::short::{self, Short};
 use crate::conv::Epilogue;
@@ -20,7 +21,7 @@ const MAX_PIXELS: usize = 14;
 /// Most taps that are listed at once.
 const MAX_TAPS: usize = 32;
 /// Most products that are added in registers before the sums go back to memory.
-const DEPTH: usize = 768;
+const DEPTH: usize = 576;
 /// Numbers between copied pixels: not a multiple of what a cache set repeats after.
 const COPY_STEP: usize = DEPTH + 16;
 /// Pixels at this distance, or a multiple of it, share a set of a usual first-level cache, which has room for eight.
@@ -193,7 +194,7 @@ struct Tiles<'a, const L: usize> {
     piece: &'a Piece<'a>,
     rows: AxisTaps,
     cols: AxisTaps,
-    /// Whether no pixel of the image sees a tap in the padding.
+    /// Whether no pixel of the class sees a tap in the padding.
     all_inside: bool,
     /// Where the neighbours of a pixel are in the input, and in the output.
     neighbours: [[isize; L]; 2],
@@ -286,7 +287,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
             piece,
             rows,
             cols,
-            all_inside: rows.all_inside(h, 0, h.outputs(piece.phase[0])) && cols.all_inside(w, 0, w.outputs(piece.phase[1])),
+            all_inside: false,
             neighbours: [multiples((w.step() * input.col) as isize), multiples((w.output_step() * output.col) as isize)],
             pixels: Pixels { count: 0, inside: false, row: [NOWHERE; L], col: [NOWHERE; L], input: [0; L], output: [0; L] },
             pointers: [[std::ptr::null(); L]; MAX_TAPS],
@@ -301,37 +302,43 @@ impl<'a, const L: usize> Tiles<'a, L> {
     fn run(&mut self) {
         let Piece { problem, kernels, pixels: [from, to], depth, .. } = *self.piece;
         let taps = self.rows.range.count * self.cols.range.count;
-        let tiles = (to - from).div_ceil(kernels.pixels);
         let tap_blocks = taps.div_ceil(depth[0]).max(1);
         let channel_blocks = problem.channels.div_ceil(depth[1]);
+        let order = Order::new(problem, self.piece.phase, kernels.pixels);
         for block in 0..tap_blocks * channel_blocks {
             let (tap_block, channel_block) = (block / channel_blocks, block % channel_blocks);
             let tap_range = [tap_block * depth[0], ((tap_block + 1) * depth[0]).min(taps)];
             let first = channel_block * depth[1];
             let channels = depth[1].min(problem.channels - first);
             let last = block + 1 == tap_blocks * channel_blocks;
-            for tile in 0..tiles {
-                let begin = from + tile * (to - from) / tiles;
-                let end = from + (tile + 1) * (to - from) / tiles;
-                self.locate(begin, end);
-                self.list(tap_range, first);
-                if self.conflict() {
-                    self.copy(channels);
+            for class in order.classes() {
+                let (from, to) = (from.max(class.pixels[0]), to.min(class.pixels[1]));
+                let tiles = to.saturating_sub(from).div_ceil(kernels.pixels);
+                self.all_inside = self.rows.all_inside(&problem.h, class.first[0], class.size[0])
+                    && self.cols.all_inside(&problem.w, class.first[1], class.size[1]);
+                for tile in 0..tiles {
+                    let begin = from + tile * (to - from) / tiles;
+                    let end = from + (tile + 1) * (to - from) / tiles;
+                    self.locate(&class, begin, end);
+                    self.list(tap_range, first);
+                    if self.conflict() {
+                        self.copy(channels);
+                    }
+                    // More taps than one mostly find what earlier tiles have read.
+                    let ahead = (self.taps == 1 && end < to).then(|| self.input_of(class.place(end)) + first as isize);
+                    self.multiply(channels, ahead, block > 0, last);
                 }
-                // More taps than one mostly find what earlier tiles have read.
-                let ahead = (self.taps == 1 && end < to).then(|| self.input_of(end) + first as isize);
-                self.multiply(channels, ahead, block > 0, last);
             }
         }
     }
 
-    /// Finds the pixels `begin..end`.
+    /// Finds the pixels `begin..end` of a class.
     #[inline(always)]
-    fn locate(&mut self, begin: usize, end: usize) {
+    fn locate(&mut self, class: &Class, begin: usize, end: usize) {
         let (piece, pixels) = (self.piece, &mut self.pixels);
         let Problem { h, w, input, output, .. } = piece.problem;
-        let (height, width) = (h.outputs(piece.phase[0]), w.outputs(piece.phase[1]));
-        let (mut row, mut col) = (begin / width, begin % width);
+        let [mut image, mut row, mut col] = class.place(begin);
+        let [end_row, end_col] = [0, 1].map(|axis| class.first[axis] + class.size[axis]);
         let (row_step, col_step) = (h.output_step() * output.row, w.output_step() * output.col);
         let first_output = piece.phase[0] * output.row + piece.phase[1] * output.col;
         let first_input = (piece.group * input.group) as isize;
@@ -341,12 +348,11 @@ impl<'a, const L: usize> Tiles<'a, L> {
         let mut done = 0;
         while done < pixels.count {
             // The pixels of one row.
-            let (image, image_row) = (row / height, row % height);
-            let iy = (image_row * h.step()) as isize + self.rows.offset;
+            let iy = (row * h.step()) as isize + self.rows.offset;
             let ix = (col * w.step()) as isize + self.cols.offset;
             let start = first_input + (image * input.image) as isize + iy * input.row as isize + ix * input.col as isize;
-            let place = first_output + image * output.image + image_row * row_step + col * col_step;
-            let count = (pixels.count - done).min(width - col);
+            let place = first_output + image * output.image + row * row_step + col * col_step;
+            let count = (pixels.count - done).min(end_col - col);
             if done == 0 {
                 // All of a row are written, since that takes fewer instructions than some of them.
                 for p in 0..L {
@@ -354,7 +360,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
                     pixels.output[p] = place.wrapping_add_signed(self.neighbours[1][p]);
                 }
                 if count == pixels.count {
-                    pixels.inside |= self.rows.all_inside(h, image_row, 1) && self.cols.all_inside(w, col, count);
+                    pixels.inside |= self.rows.all_inside(h, row, 1) && self.cols.all_inside(w, col, count);
                 }
             } else {
                 for p in 0..count {
@@ -372,7 +378,10 @@ impl<'a, const L: usize> Tiles<'a, L> {
                 }
             }
             done += count;
-            (row, col) = (row + 1, 0);
+            (row, col) = (row + 1, class.first[1]);
+            if row == end_row {
+                (image, row) = (image + 1, class.first[0]);
+            }
         }
     }
 
@@ -419,13 +428,11 @@ impl<'a, const L: usize> Tiles<'a, L> {
 
     /// Where the first tap of this pixel looks.
     #[inline(always)]
-    fn input_of(&self, pixel: usize) -> isize {
+    fn input_of(&self, [image, row, col]: [usize; 3]) -> isize {
         let Problem { h, w, input, .. } = self.piece.problem;
-        let (height, width) = (h.outputs(self.piece.phase[0]), w.outputs(self.piece.phase[1]));
-        let (row, col) = (pixel / width, pixel % width);
-        let iy = (row % height * h.step()) as isize + self.rows.offset;
+        let iy = (row * h.step()) as isize + self.rows.offset;
         let ix = (col * w.step()) as isize + self.cols.offset;
-        (self.piece.group * input.group + row / height * input.image) as isize + iy * input.row as isize + ix * input.col as isize
+        (self.piece.group * input.group + image * input.image) as isize + iy * input.row as isize + ix * input.col as isize
     }
 
     /// Whether so many pixels fall into the same sets of the first-level cache that they would displace each other while
