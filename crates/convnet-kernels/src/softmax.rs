@@ -74,7 +74,11 @@ fn gradient_of_row<T: Real, const N: usize>(
 ) {
     let last = y.len() - N;
     let (last_y, last_dy) = (block::<T, N>(y, last), *block::<T, N>(dy.unwrap_or(d), last));
-    let mut sums: [T; N] = std::array::from_fn(|lane| if own[lane] == T::ONE { term(last_y[lane], last_dy[lane]) } else { T::ZERO });
+    let mut sums = [T::ZERO; N];
+    for (((sum, &own), &y), &dy) in sums.iter_mut().zip(own).zip(last_y).zip(&last_dy) {
+        let term = term(y, dy);
+        *sum = if own == T::ONE { term } else { T::ZERO };
+    }
     for first in (0..last).step_by(N) {
         let (y, dy) = (block::<T, N>(y, first), block::<T, N>(dy.unwrap_or(d), first));
         for ((sum, &y), &dy) in sums.iter_mut().zip(y).zip(dy) {
