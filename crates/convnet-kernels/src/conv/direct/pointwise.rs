@@ -21,6 +21,10 @@ const CHUNK: usize = 256;
 const PANELS: usize = 4;
 /// Filters of a panel at most.
 const MOST_WIDTH: usize = 32;
+/// Numbers of the input that are copied side by side for a chunk: 128 KiB.
+const COPIED: usize = 32 << 10;
+/// Bytes of an input that hardly any cache holds.
+const AFAR: usize = 32 << 20;
 /// Sums of a piece: 192 KiB, which stay in the second-level cache beside the chunk and the next one.
 const SUMS: usize = 48 << 10;
 /// Pieces that a large problem is cut into.
@@ -175,10 +179,21 @@ struct Chunk {
     next: Option<usize>,
 }
 
+/// Where a chunk's pixels are.
+struct Input<'a> {
+    /// Where each row of them begins, from `x`, and in the copies of its gradients.
+    rows: &'a [[usize; 2]],
+    /// The first channel of the piece.
+    x: *const f32,
+    /// From one pixel of a row to the next.
+    step: usize,
+}
+
 impl Piece<'_> {
     fn run(&self) {
         let mut sums = room::<SUMS>();
         let mut gradients = room::<{ PANELS * CHUNK * MOST_WIDTH }>();
+        let mut numbers = room::<COPIED>();
         let (plan, width) = (self.plan, self.kernels.panel());
         let panel_sums = self.channels.len() * width;
         assert!(self.panels.len() * panel_sums <= SUMS && self.panels.len() <= PANELS, "more sums than a piece has room for");
@@ -196,13 +211,22 @@ impl Piece<'_> {
                 copy_numbers(self.kernels, self.filters(panel), dy, self.shape.k(), &mut copies[..pixels.len() * width]);
             }
             let mut rows = [[0; 2]; CHUNK];
-            let rows = self.rows(&chunk.units, &mut rows);
+            let mut input = Input {
+                rows: self.rows(&chunk.units, &mut rows),
+                x: self.x.as_ptr().wrapping_add(self.channels.start),
+                step: self.x_step(),
+            };
+            let side_by_side = [[0; 2]];
+            if self.copies() {
+                self.copy(&input, &mut numbers);
+                input = Input { rows: &side_by_side, x: numbers.as_ptr().cast(), step: self.channels.len() };
+            }
             for tile in 0..self.tiles {
                 for panel in 0..self.panels.len() {
                     let channels = part(tile, self.tiles, self.channels.len());
                     let gradients = gradients[panel * CHUNK * MOST_WIDTH..].as_ptr().cast();
                     let sums = sums[panel * panel_sums + channels.start * width..].as_mut_ptr().cast();
-                    self.multiply(&chunk, rows, (tile, channels), panel, gradients, sums);
+                    self.multiply(&chunk, &input, (tile, channels), panel, gradients, sums);
                 }
             }
         }
@@ -215,33 +239,59 @@ impl Piece<'_> {
         }
     }
 
+    /// From one pixel to the next in the input.
+    fn x_step(&self) -> usize {
+        self.shape.window().w.stride * self.shape.c()
+    }
+
+    /// Whether the input of a chunk is copied: where it comes from memory and a stride leaves gaps between the pixels, asking for
+    /// it in advance does not help.
+    fn copies(&self) -> bool {
+        !self.plan.units.joined && size_of_val(self.x) >= AFAR && self.channels.len() * CHUNK <= COPIED
+    }
+
+    /// Copies the channels of a chunk's pixels, side by side.
+    fn copy(&self, input: &Input<'_>, numbers: &mut [MaybeUninit<f32>]) {
+        let mut places = numbers.chunks_exact_mut(self.channels.len());
+        for [first, _] in input.rows {
+            for (col, place) in (0..self.plan.units.pixels).zip(&mut places) {
+                let first = self.channels.start + first + col * input.step;
+                let (lines, rest) = self.x[first..first + place.len()].as_chunks::<LINE>();
+                let (to_lines, to_rest) = place.as_chunks_mut::<LINE>();
+                to_lines.iter_mut().zip(lines).for_each(|(to, line)| *to = line.map(MaybeUninit::new));
+                to_rest.iter_mut().zip(rest).for_each(|(to, &number)| *to = MaybeUninit::new(number));
+            }
+        }
+    }
+
     /// Adds the products of a tile with a panel, whose output gradients were copied and whose sums are given.
     fn multiply(
         &self,
         chunk: &Chunk,
-        rows: &[[usize; 2]],
+        input: &Input<'_>,
         (tile, channels): (usize, Range<usize>),
         panel: usize,
         gradients: *const f32,
         sums: *mut f32,
     ) {
-        let (shape, lanes, units) = (self.shape, self.kernels.lanes, self.plan.units);
+        let (lanes, units) = (self.kernels.lanes, self.plan.units);
         let vectors = self.filters(self.panels.start + panel).div_ceil(lanes);
         // The first panel asks for what it needs soonest; a line asked for is that in which the other tile ends.
-        let next_tile = if chunk.first && panel == 0 && tile + 1 < self.tiles { 2 * self.kernels.pixels - 1 } else { 0 };
+        let asks = !self.copies();
+        let next_tile = if asks && chunk.first && panel == 0 && tile + 1 < self.tiles { 2 * self.kernels.pixels - 1 } else { 0 };
         let next_chunk = match chunk.next {
-            Some(next) if panel == usize::from(chunk.first) => (next - chunk.units.start) * units.step + channels.len() - 1,
+            Some(next) if asks && panel == usize::from(chunk.first) => (next - chunk.units.start) * units.step + channels.len() - 1,
             _ => 0,
         };
         let (later, later_step) = self.next_gradients(chunk, tile * self.panels.len() + panel);
         let outer = Outer {
-            x: self.x.as_ptr().wrapping_add(self.channels.start + channels.start),
+            x: input.x.wrapping_add(channels.start),
             places: std::ptr::null(),
             dy: gradients,
-            rows: rows.as_ptr(),
-            row_count: rows.len(),
-            cols: chunk.units.len() * units.pixels / rows.len(),
-            x_step: shape.window().w.stride * shape.c(),
+            rows: input.rows.as_ptr(),
+            row_count: input.rows.len(),
+            cols: chunk.units.len() * units.pixels / input.rows.len(),
+            x_step: input.step,
             dy_step: self.kernels.panel(),
             ahead: [next_tile, next_chunk],
             later,
