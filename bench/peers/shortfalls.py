@@ -4,8 +4,7 @@ fits counts. Where nothing was measured to tell, it is the likeliest cause."""
 import re
 
 REASONS = [
-    ("convolution, forward", r"w3 s2", "a stride of 2 leaves few output pixels for each weight, which comes from the third-level cache, and "
-                                       "pixels that lie 4096 bytes apart are copied first"),
+    ("convolution, forward", r"w3 s2", "a stride of 2 leaves few output pixels for each weight, which comes from the third-level cache"),
     ("convolution, backward to input", r"n1 .*7x7", "weights that meet 49 pixels: packing them, which PyTorch's pass contains too, takes a "
                                                     "third of the time"),
     ("convolution, backward to input", r"w3 s2", "each of the four phases has one to four of the nine taps: short sums that begin and end often"),
@@ -14,7 +13,7 @@ REASONS = [
     ("convolution, backward to weights", r"c3 .*w3", "27 sums for each filter, in blocks of 14 numbers by one vector"),
     ("depthwise, forward", r"n1 c32 ", "memory is the limit of both"),
     ("convolution, ", r"n16 c64 56x56 -> 64 w1", "larger than the caches: 12.8 MB are read and as many written, for 32 multiply-adds a number"),
-    ("convolution, backward to weights", r"w1 s2", "every second pixel of few channels is read: two cache lines, and a gap of as many"),
+    ("convolution, backward to weights", r"w1 s2", "every second pixel of few channels is read from memory: one to four cache lines, and a gap of as many"),
     ("convolution, backward to weights", r"w3 s2", "each pixel is read again for each of its taps, from the second-level cache"),
     ("depthwise, backward to input", r"s2", "results of about 10 MB are written past the caches, where PyTorch's stay in the third level"),
     ("depthwise, backward to weights", r"s2", "memory is the limit of both"),

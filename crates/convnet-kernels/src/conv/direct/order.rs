@@ -119,10 +119,15 @@ impl Order {
         best
     }
 
+    /// The rows and the columns of each class.
+    fn bands(&self) -> impl Iterator<Item = [Band; 2]> + use<> {
+        let Self { rows, cols, .. } = *self;
+        rows.iter().flat_map(move |rows| cols.iter().map(move |cols| [rows, cols]))
+    }
+
     /// Multiply-adds for each filter and channel, and what the tiles cost beside them.
     fn cost(&self, pixels: usize) -> usize {
-        let bands = self.rows.iter().flat_map(|rows| self.cols.iter().map(move |cols| (rows, cols)));
-        bands.fold(0, |cost, (rows, cols)| {
+        self.bands().fold(0, |cost, [rows, cols]| {
             let count = self.images * (rows.end - rows.first) * (cols.end - cols.first);
             product([rows.taps, cols.taps, count + count.div_ceil(pixels) * TILE_PRICE]).saturating_add(cost)
         })
@@ -130,9 +135,8 @@ impl Order {
 
     /// All classes.
     pub fn classes(&self) -> impl Iterator<Item = Class> + use<> {
-        let Self { images, rows, cols } = *self;
-        let bands = rows.iter().flat_map(move |rows| cols.iter().map(move |cols| (rows, cols)));
-        bands.scan(0, move |pixels, (rows, cols)| {
+        let images = self.images;
+        self.bands().scan(0, move |pixels, [rows, cols]| {
             let size = [rows.end - rows.first, cols.end - cols.first];
             let first_pixel = *pixels;
             *pixels += images * size[0] * size[1];

@@ -98,7 +98,7 @@ impl Cut {
     }
 }
 
-/// Whether so many neighbours of a row displace each other in a first-level cache.
+/// Whether so many neighbours of a row displace each other in a first-level cache while they are read number by number.
 #[inline(always)]
 fn conflicts(problem: &Problem, pixels: usize) -> bool {
     let distance = problem.w.step() * problem.input.col * 4;
@@ -321,7 +321,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
                     let end = from + (tile + 1) * (to - from) / tiles;
                     self.locate(&class, begin, end);
                     self.list(tap_range, first);
-                    if self.conflict() {
+                    if conflicts(problem, self.pixels.count) {
                         self.copy(channels);
                     }
                     // More taps than one mostly find what earlier tiles have read.
@@ -433,13 +433,6 @@ impl<'a, const L: usize> Tiles<'a, L> {
         let iy = (row * h.step()) as isize + self.rows.offset;
         let ix = (col * w.step()) as isize + self.cols.offset;
         (self.piece.group * input.group + image * input.image) as isize + iy * input.row as isize + ix * input.col as isize
-    }
-
-    /// Whether so many pixels fall into the same sets of the first-level cache that they would displace each other while
-    /// they are read number by number.
-    #[inline(always)]
-    fn conflict(&self) -> bool {
-        conflicts(self.piece.problem, self.pixels.count)
     }
 
     /// Copies the channels of the listed taps to where the pixels do not displace each other.
