@@ -99,6 +99,15 @@ impl<T: Real> Tensor<T> {
 pub fn to_channels_last<T: Copy>(shape: Shape, logical: &[T], channels_last: &mut [T]) {
     let pixels = shape.pixels();
     for (image, target) in logical.chunks_exact(shape.image()).zip(channels_last.chunks_exact_mut(shape.image())) {
+        // Photographs: written front to back, pixel by pixel.
+        if shape.c == 3 {
+            let (red, rest) = image.split_at(pixels);
+            let (green, blue) = rest.split_at(pixels);
+            for (((target, &red), &green), &blue) in target.as_chunks_mut::<3>().0.iter_mut().zip(red).zip(green).zip(blue) {
+                *target = [red, green, blue];
+            }
+            continue;
+        }
         for (c, plane) in image.chunks_exact(pixels).enumerate() {
             for (pixel, &value) in plane.iter().enumerate() {
                 target[pixel * shape.c + c] = value;
