@@ -15,8 +15,7 @@ REASONS = [
     ("convolution, ", r"n16 c64 56x56 -> 64 w1", "larger than the caches: 12.8 MB are read and as many written, for 32 multiply-adds a number"),
     ("convolution, backward to weights", r"w1 s2", "every second pixel of few channels is read from memory: one to four cache lines, and a gap of as many"),
     ("convolution, backward to weights", r"w3 s2", "each pixel is read again for each of its taps, from the second-level cache"),
-    ("depthwise, backward to input", r"s2", "results of about 10 MB are written past the caches, where PyTorch's stay in the third level"),
-    ("depthwise, backward to weights", r"s2", "memory is the limit of both"),
+    ("depthwise, backward to input", r"s2", "each of the four phases has one to four of the nine taps, for a result of 4.8 MB"),
     ("softmax, ", r"softmax @ \d+x21x", "21 channels fill 1.3 vectors; in PyTorch's contiguous layout vectors run over pixels"),
     ("softmax, ", r"bn @ 1x", "few rows of many channels: putting the sums of the pieces together, in f64, weighs as much as the rows"),
     ("softmax, ", r"bn @", "larger than the caches: channels last, the statistics and the result need a pass over memory each, while in "
