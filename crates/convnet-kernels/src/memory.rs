@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed};
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line.
@@ -96,6 +97,35 @@ impl<V> Deref for Buffer<V> {
 impl<V> DerefMut for Buffer<V> {
     fn deref_mut(&mut self) -> &mut [V] {
         &mut self.values[self.first..self.first + self.count]
+    }
+}
+
+/// Room on the stack for numbers that are written before they are read. It begins a cache line, so that whole vectors of it never
+/// lie in two.
+#[repr(align(64))]
+pub(crate) struct Room<const LENGTH: usize>([MaybeUninit<f32>; LENGTH]);
+
+impl<const LENGTH: usize> Room<LENGTH> {
+    /// Nothing is written yet.
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self([const { MaybeUninit::uninit() }; LENGTH])
+    }
+}
+
+impl<const LENGTH: usize> Deref for Room<LENGTH> {
+    type Target = [MaybeUninit<f32>];
+
+    #[inline(always)]
+    fn deref(&self) -> &[MaybeUninit<f32>] {
+        &self.0
+    }
+}
+
+impl<const LENGTH: usize> DerefMut for Room<LENGTH> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [MaybeUninit<f32>] {
+        &mut self.0
     }
 }
 

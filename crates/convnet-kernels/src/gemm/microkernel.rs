@@ -355,6 +355,17 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
             let [x, dy] = *t.rows.add(row);
             let (mut x, mut dy) = (t.x.add(x), t.dy.add(dy));
             for _ in 0..t.cols {
+                // Before the products: the compiler would move them behind these branches, but their loads it may not move, and all
+                // numbers would be in registers at once.
+                for ahead in t.ahead {
+                    if ahead > 0 {
+                        V::prefetch_early(x.wrapping_add(t.x_step + ahead));
+                    }
+                }
+                if !later.is_null() {
+                    V::prefetch_early(later);
+                    later = later.wrapping_add(t.later_step);
+                }
                 let mut d = [V::zero(); N];
                 for v in 0..N {
                     d[v] = if FULL || v + 1 < N { V::load(dy.add(v * V::LANES)) } else { V::load_first(dy.add(v * V::LANES), t.lanes) };
@@ -381,15 +392,6 @@ unsafe fn add_products<V: Vector, const P: usize, const N: usize, const GATHER: 
                 // The last step would leave the buffer.
                 x = x.wrapping_add(t.x_step);
                 dy = dy.wrapping_add(t.dy_step);
-                for ahead in t.ahead {
-                    if ahead > 0 {
-                        V::prefetch_early(x.wrapping_add(ahead));
-                    }
-                }
-                if !later.is_null() {
-                    V::prefetch_early(later);
-                    later = later.wrapping_add(t.later_step);
-                }
             }
         }
     }
@@ -419,15 +421,29 @@ pub(crate) struct Rows {
 /// The CPU has the instructions of `V`, and the pointers of `r` hold what [`Rows`] says.
 #[inline(always)]
 pub(crate) unsafe fn copy<V: Vector, const N: usize>(r: &Rows) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        // Masks cost some processors several times a load.
+        if r.numbers == N * V::LANES { copy_rows::<V, N, true>(r) } else { copy_rows::<V, N, false>(r) }
+    }
+}
+
+/// The loop of [`copy`]; `FULL` says that the last vector is read whole.
+///
+/// # Safety
+/// As [`copy`].
+#[inline(always)]
+unsafe fn copy_rows<V: Vector, const N: usize, const FULL: bool>(r: &Rows) {
     let end = (N - 1) * V::LANES;
     for row in 0..r.rows {
-        // SAFETY: by this function's contract.
+        // SAFETY: by the contract of `copy`.
         unsafe {
             let (from, to) = (r.from.add(row * r.from_step), r.to.add(row * r.to_step));
             for v in 0..N - 1 {
                 V::load(from.add(v * V::LANES)).store(to.add(v * V::LANES));
             }
-            V::load_first(from.add(end), r.numbers - end).store(to.add(end));
+            let last = if FULL { V::load(from.add(end)) } else { V::load_first(from.add(end), r.numbers - end) };
+            last.store(to.add(end));
         }
     }
 }

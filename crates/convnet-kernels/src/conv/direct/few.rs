@@ -4,13 +4,13 @@
 //! the numbers that meet them are those of the output's gradient: then the sums of a filter lie as the weights do, K×C, and are
 //! added to them straight from the registers.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{copy_numbers, part, product};
+use super::ranges::{copy_rows, part, product};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
+use crate::memory::Room;
 use crate::{Isa, Machine};
 
 /// Most pixels: a panel of channels of all of them stays in the second-level cache.
@@ -70,8 +70,8 @@ impl Few<'_> {
         let pixels = self.dy.len() / shape.k();
         let first = panel * width;
         let numbers = width.min(channels - first);
-        let mut copies = [const { MaybeUninit::<f32>::uninit() }; PIXELS * MOST_WIDTH];
-        copy_numbers(kernels, numbers, &self.x[group * channels + first..], shape.c(), &mut copies[..pixels * width]);
+        let mut copies = Room::<{ PIXELS * MOST_WIDTH }>::new();
+        copy_rows(kernels, (pixels, numbers), &self.x[group * channels + first..], shape.c(), &mut copies, width);
         for tile in tiles {
             let tile = part(tile, count, filters);
             let filter = group * filters + tile.start;

@@ -21,7 +21,8 @@ use crate::{Isa, Machine};
 /// Whether this way is the better one: it fills more lanes, and `u` is not much larger than the images.
 pub(super) fn pays(shape: &ConvShape, isa: Isa) -> bool {
     let (c, columns, lanes) = (shape.c(), shape.window().w.size, Kernels::of(isa).lanes);
-    let fewer_vectors = 2 * (columns * c).div_ceil(lanes) <= columns.div_ceil(shape.window().w.stride) * c.div_ceil(lanes);
+    // For each pixel of the output's gradient; half of the gain is left for the second sum.
+    let fewer_vectors = 2 * (columns * c).div_ceil(lanes) <= columns * c.div_ceil(lanes);
     let small = scratch_len(shape) <= 4 * (shape.output_len() + shape.input_len());
     shape.groups() == 1 && c <= FEW_CHANNELS && fewer_vectors && small
 }

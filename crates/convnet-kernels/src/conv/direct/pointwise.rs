@@ -9,18 +9,17 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{Place, Ranges, copy_numbers, part, product};
+use super::ranges::{Place, Ranges, copy_rows, part, product};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
+use crate::memory::Room;
 use crate::{Isa, Machine};
 
 /// Pixels of a chunk at most.
 const CHUNK: usize = 256;
-/// Panels of filters of a piece at most.
-const PANELS: usize = 4;
-/// Filters of a panel at most.
-const MOST_WIDTH: usize = 32;
+/// Filters of a piece at most.
+const FILTERS: usize = 128;
 /// Numbers of the input that are copied side by side for a chunk: 128 KiB.
 const COPIED: usize = 32 << 10;
 /// Bytes of an input that hardly any cache holds.
@@ -81,6 +80,8 @@ pub(super) struct Plan {
     tiles: usize,
     /// Blocks of tiles.
     blocks: usize,
+    /// Whether the channels of a chunk's pixels are copied side by side.
+    copied: bool,
     small: bool,
 }
 
@@ -94,15 +95,32 @@ impl Plan {
         let macs = product([pixels, shape.group_channels(), panels * panel, shape.groups()]);
         let wanted = (macs / PIECE_MACS).clamp(1, PIECES);
 
-        let mut panel_groups = panels.div_ceil(PANELS);
-        let mut blocks = tiles.div_ceil(SUMS / (panel * panels.min(PANELS)) / kernels.pixels);
+        let mut panel_groups = panels.div_ceil(FILTERS / panel);
+        let mut blocks = tiles.div_ceil(SUMS / FILTERS.min(panel * panels) / kernels.pixels);
         let ranges = wanted.div_ceil(shape.groups() * panel_groups * blocks).min((pixels / RANGE_PIXELS).clamp(1, units.count));
         // What the ranges cannot give, fewer panels and then fewer channels have to.
         let missing = |pieces: usize| wanted.div_ceil(shape.groups() * ranges * pieces);
         panel_groups = panel_groups.max(missing(blocks).min(panels));
         blocks = blocks.max(missing(panel_groups).min(tiles.div_ceil(LEAST_TILES)));
         let ranges = Ranges::new(shape, panel, ranges);
-        Self { units, ranges, panels, panel_groups, tiles, blocks, small: macs < PIECE_MACS }
+        let mut plan = Self { units, ranges, panels, panel_groups, tiles, blocks, copied: false, small: macs < PIECE_MACS };
+        // Where the input comes from memory and a stride leaves gaps between the pixels, asking for it in advance does not help.
+        if !units.joined && product([shape.input_len(), size_of::<f32>()]) >= AFAR {
+            plan.copy_pixels(shape);
+        }
+        plan
+    }
+
+    /// Channels of a block of tiles.
+    fn channels(&self, shape: &ConvShape, block: usize) -> Range<usize> {
+        let tiles = part(block, self.blocks, self.tiles);
+        let first = |tile: usize| tile * shape.group_channels() / self.tiles;
+        first(tiles.start)..first(tiles.end)
+    }
+
+    /// Has the pixels of each chunk copied, if there is room for their channels.
+    fn copy_pixels(&mut self, shape: &ConvShape) {
+        self.copied = (0..self.blocks).all(|block| self.channels(shape, block).len() * CHUNK <= COPIED);
     }
 
     /// Numbers of working memory for the partial sums.
@@ -122,8 +140,6 @@ impl Plan {
             let (rest, block) = (piece / self.blocks, piece % self.blocks);
             let (rest, panels) = (rest / self.panel_groups, rest % self.panel_groups);
             let (range, group) = (rest / shape.groups(), rest % shape.groups());
-            let tiles = part(block, self.blocks, self.tiles);
-            let first_channel = |tile: usize| tile * shape.group_channels() / self.tiles;
             Piece {
                 plan: self,
                 shape,
@@ -131,8 +147,8 @@ impl Plan {
                 range,
                 group,
                 panels: part(panels, self.panel_groups, self.panels),
-                channels: first_channel(tiles.start)..first_channel(tiles.end),
-                tiles: tiles.len(),
+                channels: self.channels(shape, block),
+                tiles: part(block, self.blocks, self.tiles).len(),
                 x,
                 dy,
                 results,
@@ -143,13 +159,6 @@ impl Plan {
         machine.threads.run_unless(self.small, pieces, work);
         self.ranges.add_up(&machine.threads, scratch, dw);
     }
-}
-
-/// Numbers that a piece writes before it reads them.
-type Room<const LENGTH: usize> = [MaybeUninit<f32>; LENGTH];
-
-fn room<const LENGTH: usize>() -> Room<LENGTH> {
-    [const { MaybeUninit::uninit() }; LENGTH]
 }
 
 /// A range of pixels, some channels and some panels of filters of one group.
@@ -191,12 +200,12 @@ struct Input<'a> {
 
 impl Piece<'_> {
     fn run(&self) {
-        let mut sums = room::<SUMS>();
-        let mut gradients = room::<{ PANELS * CHUNK * MOST_WIDTH }>();
-        let mut numbers = room::<COPIED>();
+        let mut sums = Room::<SUMS>::new();
+        let mut gradients = Room::<{ CHUNK * FILTERS }>::new();
+        let mut numbers = Room::<COPIED>::new();
         let (plan, width) = (self.plan, self.kernels.panel());
         let panel_sums = self.channels.len() * width;
-        assert!(self.panels.len() * panel_sums <= SUMS && self.panels.len() <= PANELS, "more sums than a piece has room for");
+        assert!(self.panels.len() * panel_sums <= SUMS && self.panels.len() * width <= FILTERS, "more sums than a piece has room for");
         let units = part(self.range, plan.ranges.count, plan.units.count);
         let chunks = units.len().div_ceil(CHUNK / plan.units.pixels);
         for chunk in 0..chunks {
@@ -206,9 +215,9 @@ impl Piece<'_> {
             };
             let chunk = Chunk { units: of_units(chunk), first: chunk == 0, next: (chunk + 1 < chunks).then(|| of_units(chunk + 1).start) };
             let pixels = chunk.units.start * plan.units.pixels..chunk.units.end * plan.units.pixels;
-            for (panel, copies) in self.panels.clone().zip(gradients.chunks_exact_mut(CHUNK * MOST_WIDTH)) {
+            for (panel, copies) in self.panels.clone().zip(gradients.chunks_exact_mut(CHUNK * width)) {
                 let dy = &self.dy[self.output(pixels.start, panel)..];
-                copy_numbers(self.kernels, self.filters(panel), dy, self.shape.k(), &mut copies[..pixels.len() * width]);
+                copy_rows(self.kernels, (pixels.len(), self.filters(panel)), dy, self.shape.k(), copies, width);
             }
             let mut rows = [[0; 2]; CHUNK];
             let mut input = Input {
@@ -217,14 +226,14 @@ impl Piece<'_> {
                 step: self.x_step(),
             };
             let side_by_side = [[0; 2]];
-            if self.copies() {
+            if plan.copied {
                 self.copy(&input, &mut numbers);
                 input = Input { rows: &side_by_side, x: numbers.as_ptr().cast(), step: self.channels.len() };
             }
             for tile in 0..self.tiles {
                 for panel in 0..self.panels.len() {
                     let channels = part(tile, self.tiles, self.channels.len());
-                    let gradients = gradients[panel * CHUNK * MOST_WIDTH..].as_ptr().cast();
+                    let gradients = gradients[panel * CHUNK * width..].as_ptr().cast();
                     let sums = sums[panel * panel_sums + channels.start * width..].as_mut_ptr().cast();
                     self.multiply(&chunk, &input, (tile, channels), panel, gradients, sums);
                 }
@@ -242,12 +251,6 @@ impl Piece<'_> {
     /// From one pixel to the next in the input.
     fn x_step(&self) -> usize {
         self.shape.window().w.stride * self.shape.c()
-    }
-
-    /// Whether the input of a chunk is copied: where it comes from memory and a stride leaves gaps between the pixels, asking for
-    /// it in advance does not help.
-    fn copies(&self) -> bool {
-        !self.plan.units.joined && size_of_val(self.x) >= AFAR && self.channels.len() * CHUNK <= COPIED
     }
 
     /// Copies the channels of a chunk's pixels, side by side.
@@ -277,7 +280,7 @@ impl Piece<'_> {
         let (lanes, units) = (self.kernels.lanes, self.plan.units);
         let vectors = self.filters(self.panels.start + panel).div_ceil(lanes);
         // The first panel asks for what it needs soonest; a line asked for is that in which the other tile ends.
-        let asks = !self.copies();
+        let asks = !self.plan.copied;
         let next_tile = if asks && chunk.first && panel == 0 && tile + 1 < self.tiles { 2 * self.kernels.pixels - 1 } else { 0 };
         let next_chunk = match chunk.next {
             Some(next) if asks && panel == usize::from(chunk.first) => (next - chunk.units.start) * units.step + channels.len() - 1,
@@ -342,6 +345,37 @@ impl Piece<'_> {
                 (self.dy.as_ptr().wrapping_add(place), self.shape.k())
             }
             _ => (std::ptr::null(), 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::{Axis, Window};
+
+    #[test]
+    fn a_copy_of_the_pixels_changes_no_bit() {
+        for (images, channels, size, filters, stride, groups) in [(3, 24, 9, 80, 2, 1), (2, 26, 23, 70, 3, 1), (40, 6, 8, 140, 2, 2)] {
+            let window = Window::square(Axis { stride, ..Axis::new(1) });
+            let shape = ConvShape::new(images, channels, [size, size], filters, window, groups).unwrap();
+            let numbers = |length: usize, period: usize| -> Vec<f32> { (0..length).map(|place| (place % period) as f32 / 7.0 - 0.9).collect() };
+            let (x, dy) = (numbers(shape.input_len(), 13), numbers(shape.output_len(), 17));
+            for isa in Isa::available() {
+                assert!(pays(&shape, isa));
+                let machine = Machine::new(isa, 2);
+                let sums = |plan: &Plan| {
+                    let (mut dw, mut scratch) = (vec![0.5; shape.weight_len()], vec![f32::NAN; plan.scratch_len()]);
+                    plan.run(&machine, &shape, &x, &dy, &mut dw, &mut scratch);
+                    dw
+                };
+                let mut plan = Plan::new(&shape, isa);
+                assert!(!plan.copied, "a small input stays where it is");
+                let expected = sums(&plan);
+                plan.copy_pixels(&shape);
+                assert!(plan.copied);
+                assert_eq!(sums(&plan), expected, "{shape:?} {isa:?}");
+            }
         }
     }
 }

@@ -23,16 +23,23 @@ pub(in crate::conv) fn product<const N: usize>(factors: [usize; N]) -> usize {
     factors.into_iter().fold(1, usize::saturating_mul)
 }
 
-/// Copies the first `count` numbers of each pixel, which a panel has room for, side by side, a panel for each pixel: those from the
-/// beginning of `from` on, whose pixels are `step` numbers apart.
-pub(super) fn copy_numbers(kernels: &Kernels, count: usize, from: &[f32], step: usize, copies: &mut [MaybeUninit<f32>]) {
-    let (pixels, width) = (copies.len() / kernels.panel(), kernels.panel());
-    assert!(count <= width && pixels > 0, "a panel and a pixel");
-    let from = &from[..(pixels - 1) * step + count];
-    let rows = Rows { from: from.as_ptr(), from_step: step, rows: pixels, numbers: count, to: copies.as_mut_ptr().cast(), to_step: width };
-    // SAFETY: the kernels were chosen by the token of their instructions; all numbers of the rows are in `from`, and `copies` has
-    // room for a panel of each pixel.
-    unsafe { kernels.copy(count.div_ceil(kernels.lanes))(&rows) };
+/// Copies `count` rows of `numbers` numbers, at most two vectors, which begin `from_step` apart in `from` and `to_step` apart in `to`.
+/// The last vector of a row is filled up with zeros.
+pub(super) fn copy_rows(
+    kernels: &Kernels,
+    (count, numbers): (usize, usize),
+    from: &[f32],
+    from_step: usize,
+    to: &mut [MaybeUninit<f32>],
+    to_step: usize,
+) {
+    let vectors = numbers.div_ceil(kernels.lanes);
+    assert!(count > 0 && (1..=2).contains(&vectors), "no rows, or none of two vectors at most");
+    let (from, to) = (&from[..(count - 1) * from_step + numbers], &mut to[..(count - 1) * to_step + vectors * kernels.lanes]);
+    let rows = Rows { from: from.as_ptr(), from_step, rows: count, numbers, to: to.as_mut_ptr().cast(), to_step };
+    // SAFETY: the kernels were chosen by the token of their instructions; all numbers of the rows are in `from`, and `to` has room
+    // for their vectors.
+    unsafe { kernels.copy(vectors)(&rows) };
 }
 
 /// Ranges of pixels that have partial sums of their own.

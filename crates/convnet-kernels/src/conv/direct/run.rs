@@ -4,7 +4,6 @@
 //! sums rest in the output. Within a block a tile of pixels meets one panel of filters after the other, so that its
 //! pixels stay in the first-level cache.
 
-use std::mem::MaybeUninit;
 
 use super::geometry::{AxisTaps, Problem};
 use super::order::{Class, Order};
@@ -13,6 +12,7 @@ use super::short::{self, Short};
 use crate::conv::Epilogue;
 use crate::gemm::microkernel::Tile;
 use crate::gemm::{Kernels, Target, ZEROS};
+use crate::memory::Room;
 use crate::stream;
 use crate::{Isa, Machine};
 
@@ -207,7 +207,7 @@ struct Tiles<'a, const L: usize> {
     /// Whether the output is larger than caches.
     afar: bool,
     /// Copies of the pixels, where these lie so that they would displace each other from the cache.
-    copies: [MaybeUninit<f32>; MAX_PIXELS * COPY_STEP],
+    copies: Room<{ MAX_PIXELS * COPY_STEP }>,
 }
 
 /// The pixels of one tile: where each begins to look in the input, and where its output is. Beyond `count`, pixels look at
@@ -294,7 +294,7 @@ impl<'a, const L: usize> Tiles<'a, L> {
             tap_weights: [0; MAX_TAPS],
             taps: 0,
             afar: !piece.streamed && piece.problem.images * piece.problem.output.image > AFAR_NUMBERS,
-            copies: [const { MaybeUninit::uninit() }; MAX_PIXELS * COPY_STEP],
+            copies: Room::new(),
         }
     }
 

@@ -4,13 +4,13 @@
 //! second-level cache, and a range of the pixels. It walks through its pixels a chunk at a time, whose output gradients
 //! it first copies side by side.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::ranges::{Place, Ranges, copy_numbers, part, product};
+use super::ranges::{Place, Ranges, copy_rows, part, product};
 use crate::conv::ConvShape;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::{Kernels, Target};
+use crate::memory::Room;
 use crate::{Isa, Machine};
 
 /// Sums that a piece holds: 128 KiB.
@@ -220,8 +220,8 @@ struct Tile<'a> {
 
 impl Piece<'_> {
     fn run(&self, units: Range<usize>) {
-        let mut sums = [const { MaybeUninit::<f32>::uninit() }; SUMS];
-        let mut copies = [const { MaybeUninit::<f32>::uninit() }; COPIES];
+        let mut sums = Room::<SUMS>::new();
+        let mut copies = Room::<COPIES>::new();
         let plan = self.plan;
         let (shape, width) = (self.shape, self.kernels.panel());
         let chunks = units.len().div_ceil(plan.chunk);
@@ -235,7 +235,7 @@ impl Piece<'_> {
             let dy = &self.dy[first * shape.k() + filter..];
             let copied = tiles >= COPY_TILES && pixels * width <= COPIES && shape.k() > 2 * width;
             if copied {
-                copy_numbers(self.kernels, self.filters(), dy, shape.k(), &mut copies[..pixels * width]);
+                copy_rows(self.kernels, (pixels, self.filters()), dy, shape.k(), &mut copies, width);
             }
             let next = to < units.end;
             let chunk = Chunk {

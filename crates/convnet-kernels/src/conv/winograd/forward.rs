@@ -5,7 +5,6 @@
 //! back while they are still in the cache. Where there are many blocks, each is a piece of work from beginning to end.
 //! Where there are few, the inputs of some blocks are transformed first, and then blocks and panels are the pieces.
 
-use std::mem::MaybeUninit;
 
 use super::products;
 use super::transform::{Gather, MAX_INPUT, MAX_OUTPUT, OUTSIDE, Rows, Scatter, TAPS, Transform};
@@ -14,6 +13,7 @@ use crate::conv::direct::ranges::product;
 use crate::conv::{ConvShape, Epilogue, Pass};
 use crate::gemm::microkernel::Tile;
 use crate::gemm::{Kernels, Target, ZEROS};
+use crate::memory::Room;
 use crate::{Isa, Machine, stream};
 
 /// Most numbers of transformed input of a block: half of a usual second-level cache.
@@ -315,7 +315,7 @@ impl Work<'_> {
 
     /// All of one block.
     fn whole_block<T: Transform>(&self, block: usize) {
-        let mut inputs = [const { MaybeUninit::<f32>::uninit() }; BLOCK_NUMBERS];
+        let mut inputs = Room::<BLOCK_NUMBERS>::new();
         assert!(self.cut.block_len() <= BLOCK_NUMBERS, "a block of too many tiles");
         let inputs = inputs.as_mut_ptr().cast::<f32>();
         let first = block * self.cut.block;
@@ -361,7 +361,7 @@ impl Work<'_> {
         let tiles = cut.block.min(cut.tiles - block * cut.block);
         let filters = width.min(frame.filters - panel * width);
         let vectors = filters.div_ceil(lanes);
-        let mut results = [const { MaybeUninit::<f32>::uninit() }; OUTPUT_NUMBERS];
+        let mut results = Room::<OUTPUT_NUMBERS>::new();
         let results = results.as_mut_ptr().cast::<f32>();
         let result_len = tiles * width;
         assert!(cut.products * result_len <= OUTPUT_NUMBERS, "a block of too many tiles");

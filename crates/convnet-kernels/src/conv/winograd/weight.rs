@@ -4,7 +4,6 @@
 //! of the output. Tiles are taken a block at a time; the sums of all products stay in working memory and are transformed
 //! to taps at the end, some channels at a time.
 
-use std::mem::MaybeUninit;
 
 use super::forward::{Frame, product_step, row_step};
 use super::products;
@@ -14,6 +13,7 @@ use crate::conv::direct::geometry::Problem;
 use crate::gemm::microkernel::Outer;
 use crate::gemm::pack::WeightOrder;
 use crate::gemm::{Kernels, Target, ZEROS};
+use crate::memory::Room;
 use crate::{Isa, Machine};
 
 /// Numbers of transformed input and gradient that a block has, if it has at least [`LEAST_TILES`].
@@ -163,7 +163,7 @@ impl Work<'_> {
         let (cut, channels) = (self.cut, BLOCK_CHANNELS.min(self.frame.channels - first));
         let width = Kernels::of(self.machine.isa).panel();
         let step = product_step(self.frame.channels, width);
-        let mut taps = [const { MaybeUninit::<f32>::uninit() }; TAPS * TAPS * BLOCK_CHANNELS * MOST_WIDTH];
+        let mut taps = Room::<{ TAPS * TAPS * BLOCK_CHANNELS * MOST_WIDTH }>::new();
         let count = channels * width;
         let taps = &mut taps[..TAPS * TAPS * count];
         let rows = Rows {
