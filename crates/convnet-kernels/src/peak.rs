@@ -181,12 +181,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wider_vectors_have_a_higher_peak() {
+    fn every_instruction_set_has_a_peak() {
+        // Not that of wider vectors is higher: some processors split them.
         let peaks: Vec<f64> = Isa::available().into_iter().map(|isa| fma_peak(&Machine::new(isa, 1), 0.02)).collect();
         assert!(peaks.iter().all(|peak| peak.is_finite() && *peak > 1e7), "{peaks:?}");
-        if let [portable, .., widest] = peaks[..] {
-            assert!(widest > portable, "{peaks:?}");
-        }
     }
 
     #[test]

@@ -45,10 +45,19 @@ pub(crate) struct WeightOrder {
 
 /// Channels that are moved together, so that what is written stays in the first-level cache.
 const BLOCK: usize = 16;
+/// Channels that one piece of work moves to several phases.
+const PHASE_CHANNELS: usize = 64;
 /// Numbers that are not worth waking threads for.
 const SMALL: usize = 1 << 14;
 
 impl WeightOrder {
+    /// The taps that take part, in the order of packing.
+    pub fn taps(&self) -> impl Iterator<Item = usize> + use<> {
+        let Self { rows, cols, row_step, .. } = *self;
+        let place = |taps: TapRange, number: usize| taps.first + number * taps.step;
+        (0..rows.count).flat_map(move |row| (0..cols.count).map(move |col| place(rows, row) * row_step + place(cols, col)))
+    }
+
     /// Numbers of one panel.
     pub fn panel_len(&self, panel: usize) -> usize {
         self.rows.count * self.cols.count * self.channels * panel
@@ -59,7 +68,7 @@ impl WeightOrder {
         self.groups * self.filters.div_ceil(panel) * self.panel_len(panel)
     }
 
-    /// Writes the weights in packed order.
+    /// Writes the weights in packed order, if all taps take part in their order.
     pub fn pack(&self, threads: &Threads, panel: usize, weights: &[f32], packed: &mut [f32]) {
         let length = self.panel_len(panel);
         if length == 0 {
@@ -71,9 +80,6 @@ impl WeightOrder {
             let lanes = panel.min(self.filters - first);
             if lanes < panel {
                 packed.fill(0.0);
-            }
-            if !self.has_all_taps() {
-                return self.pack_some_taps(panel, group, first, lanes, weights, packed);
             }
             let taps = self.rows.count * self.cols.count;
             for from in (0..self.channels).step_by(BLOCK) {
@@ -140,27 +146,51 @@ impl WeightOrder {
         }
     }
 
-    /// Whether all taps of the kernel take part, in their order.
-    fn has_all_taps(&self) -> bool {
-        let in_order = |taps: &TapRange| taps.first == 0 && (taps.step == 1 || taps.count == 1);
-        in_order(&self.rows) && in_order(&self.cols) && self.cols.count == self.row_step
-    }
-
-    /// Writes one panel, whose taps are some of the kernel. The weights of a channel are near each other, since only the
-    /// gradient of the input leaves taps out: they are read channel by channel.
-    fn pack_some_taps(&self, panel: usize, group: usize, first: usize, lanes: usize, weights: &[f32], packed: &mut [f32]) {
-        let start = group * self.group_step + first * self.filter_step;
-        for channel in 0..self.channels {
-            let mut place = channel * panel;
-            for row in 0..self.rows.count {
-                let taps = (self.rows.first + row * self.rows.step) * self.row_step + self.cols.first;
-                for col in 0..self.cols.count {
-                    let weights =
-                        weights[start + channel * self.channel_step + taps + col * self.cols.step..].iter().step_by(self.filter_step);
-                    packed[place..place + lanes].iter_mut().zip(weights).for_each(|(packed, weight)| *packed = *weight);
-                    place += self.channels * panel;
+    /// Writes the weights of the gradient of the input where its taps belong to several phases: each tap to its place, all of them in
+    /// one pass over the weights. Those that one number of the output's gradient is multiplied with, of all outputs of a group and
+    /// all taps, follow each other.
+    pub fn pack_phases(&self, threads: &Threads, panel: usize, places: &[TapPlace], weights: &[f32], packed: &mut [f32]) {
+        let taps = self.filter_step;
+        assert!(self.channel_step == self.filters * taps && places.len() == taps, "outputs and taps that follow each other");
+        let panels = self.filters.div_ceil(panel);
+        let end = |place: &TapPlace| place.first + (self.groups * panels - 1) * place.panel_step + self.channels * panel;
+        assert!(places.iter().all(|place| !place.taken || end(place) <= packed.len()), "packed weights of the wrong length");
+        let (blocks, small) = (self.channels.div_ceil(PHASE_CHANNELS), packed.len() < SMALL);
+        let packed = Target::new(packed);
+        let work = |piece: usize| {
+            let (index, block) = (piece / blocks, piece % blocks * PHASE_CHANNELS);
+            let (group, first) = (index / panels, index % panels * panel);
+            let lanes = panel.min(self.filters - first);
+            for channel in block..(block + PHASE_CHANNELS).min(self.channels) {
+                let weights = &weights[group * self.group_step + channel * self.channel_step + first * taps..][..lanes * taps];
+                for (tap, place) in places.iter().enumerate().filter(|(_, place)| place.taken) {
+                    let to = place.first + index * place.panel_step + channel * panel;
+                    // SAFETY: the row of this tap, panel and channel lies inside the packed weights, as was checked, and no other
+                    // piece has it.
+                    let row = unsafe { std::slice::from_raw_parts_mut(packed.pointer().add(to), panel) };
+                    row.iter_mut().zip(weights[tap..].iter().step_by(taps)).for_each(|(number, weight)| *number = *weight);
+                    row[lanes..].fill(0.0);
                 }
             }
-        }
+        };
+        threads.run_unless(small, self.groups * panels * blocks, work);
+    }
+
+    /// Whether all taps of the kernel take part, in their order.
+    pub fn has_all_taps(&self) -> bool {
+        let in_order = |taps: &TapRange| taps.first == 0 && (taps.step == 1 || taps.count == 1);
+        in_order(&self.rows) && in_order(&self.cols) && self.rows.count * self.cols.count == self.channel_step.min(self.filter_step)
     }
 }
+
+/// Where the weights of one tap are in packed order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TapPlace {
+    /// Whether the tap is used at all.
+    pub taken: bool,
+    /// The first channel of the first panel.
+    pub first: usize,
+    /// From one panel to the next.
+    pub panel_step: usize,
+}
+

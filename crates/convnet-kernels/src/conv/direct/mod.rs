@@ -17,6 +17,7 @@ mod weight;
 
 use super::{Algorithm, ConvShape, Epilogue, Pass};
 use crate::gemm::Kernels;
+use crate::gemm::pack::{TapPlace, WeightOrder};
 use crate::{Isa, Machine, Precision};
 use geometry::Problem;
 
@@ -144,13 +145,29 @@ fn pack(machine: &Machine, shape: &ConvShape, pass: Pass, weights: &[f32], packe
         return narrow::pack(shape, panel, weights, packed);
     }
     let problem = problem(shape, machine.isa, pass);
-    let mut rest = packed;
-    for phase in problem.phases() {
-        let order = problem.weight_order(shape, phase);
-        let (now, later) = rest.split_at_mut(order.packed_len(panel));
-        order.pack(&machine.threads, panel, weights, now);
-        rest = later;
+    let mut orders = problem.phases().map(|phase| problem.weight_order(shape, phase));
+    // Where one phase has all taps, the others have none.
+    match orders.find(WeightOrder::has_all_taps) {
+        Some(order) => order.pack(&machine.threads, panel, weights, packed),
+        None => {
+            let order = problem.weight_order(shape, [0, 0]);
+            order.pack_phases(&machine.threads, panel, &tap_places(shape, &problem, panel), weights, packed);
+        }
     }
+}
+
+/// Where each tap is in the packed weights of the gradient of the input: `[phase][group][panel][tap][channel][lane]`.
+fn tap_places(shape: &ConvShape, problem: &Problem, panel: usize) -> Vec<TapPlace> {
+    let mut places = vec![TapPlace { taken: false, first: 0, panel_step: 0 }; shape.window().taps()];
+    let mut before = 0;
+    for order in problem.phases().map(|phase| problem.weight_order(shape, phase)) {
+        let panel_step = order.panel_len(panel);
+        for (number, tap) in order.taps().enumerate() {
+            places[tap] = TapPlace { taken: true, first: before + number * order.channels * panel, panel_step };
+        }
+        before += order.packed_len(panel);
+    }
+    places
 }
 
 fn scratch_len(shape: &ConvShape, isa: Isa, pass: Pass) -> usize {

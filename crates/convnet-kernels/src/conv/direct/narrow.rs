@@ -18,20 +18,26 @@ use crate::gemm::Kernels;
 use crate::window::Axis;
 use crate::{Isa, Machine};
 
-/// Whether this way is the better one: it fills more lanes, and `u` is not much larger than the images.
+/// Whether this way takes at most four fifths of the multiply-adds, and `u` is not much larger than the images.
 pub(super) fn pays(shape: &ConvShape, isa: Isa) -> bool {
-    let (c, columns, lanes) = (shape.c(), shape.window().w.size, Kernels::of(isa).lanes);
-    // For each pixel of the output's gradient; half of the gain is left for the second sum.
-    let fewer_vectors = 2 * (columns * c).div_ceil(lanes) <= columns * c.div_ceil(lanes);
+    let (c, lanes) = (shape.c(), Kernels::of(isa).lanes);
+    if shape.groups() > 1 || c > FEW_CHANNELS {
+        return false;
+    }
+    let by_taps = pixels(shape) * (shape.window().taps() * shape.k() * c.div_ceil(lanes)) as f64;
     let small = scratch_len(shape) <= 4 * (shape.output_len() + shape.input_len());
-    shape.groups() == 1 && c <= FEW_CHANNELS && fewer_vectors && small
+    5.0 * multiply_adds(shape, lanes) <= 4.0 * by_taps && small
+}
+
+/// Pixels of all output gradients.
+fn pixels(shape: &ConvShape) -> f64 {
+    (shape.n() * shape.oh() * shape.ow()) as f64
 }
 
 /// Vector multiply-adds of the first sum and additions of the second.
 pub(super) fn multiply_adds(shape: &ConvShape, lanes: usize) -> f64 {
     let (axis, columns) = (shape.window().h, shape.window().w.size * shape.c());
-    let pixels = (shape.n() * shape.oh() * shape.ow()) as f64;
-    pixels * (axis.size * shape.k() * columns.div_ceil(lanes) + axis.size.div_ceil(axis.stride) * columns) as f64
+    pixels(shape) * (axis.size * shape.k() * columns.div_ceil(lanes) + axis.stride * columns) as f64
 }
 
 /// Numbers of `u`.
