@@ -75,7 +75,7 @@ impl Kernels {
 macro_rules! kernels {
     (
         $table:ident, $module:ident, $vector:ty, [$($pixels:literal)*],
-        [$($rows:literal x $length:literal by $side_by_side:literal)*] $(, $attribute:meta)?
+        [$($rows:literal x $length:literal by $side_by_side:literal $(or $pairs:literal)?)*] $(, $attribute:meta)?
     ) => {
         mod $module {
             use super::*;
@@ -107,9 +107,9 @@ macro_rules! kernels {
             /// # Safety
             /// As [`short::pixels`].
             $(#[$attribute])?
-            pub unsafe fn pixels<const L: usize, const T: usize, const P: usize, const HALF: usize>(t: &Pixels) {
+            pub unsafe fn pixels<const L: usize, const T: usize, const P: usize, const HALF: usize, const N: usize>(t: &Pixels) {
                 // SAFETY: the caller keeps the contract of `pixels`; the instructions are this function's features.
-                unsafe { short::pixels::<$vector, L, T, P, HALF>(t) }
+                unsafe { short::pixels::<$vector, L, T, P, HALF, N>(t) }
             }
         }
 
@@ -125,7 +125,8 @@ macro_rules! kernels {
             shorts: &[$(ShortKernel {
                 rows: $rows,
                 length: $length,
-                run: $module::pixels::<$length, { $rows * $length }, $side_by_side, { $side_by_side / 2 }>,
+                one: $module::pixels::<$length, { $rows * $length }, $side_by_side, { $side_by_side / 2 }, 1>,
+                two: [$($module::pixels::<$length, { $rows * $length }, $pairs, { $pairs / 2 }, 2> as unsafe fn(&Pixels))?].first().copied(),
             }),*],
         };
     };
@@ -133,7 +134,14 @@ macro_rules! kernels {
 
 kernels!(PORTABLE, portable, F32x4, [1 2 3 4], [3 x 3 by 4]);
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX2, avx2, std::arch::x86_64::__m256, [1 2 3 4 5 6], [3 x 3 by 4  1 x 8 by 4], target_feature(enable = "avx2,fma"));
+kernels!(
+    AVX2,
+    avx2,
+    std::arch::x86_64::__m256,
+    [1 2 3 4 5 6],
+    [3 x 3 by 4  3 x 9 by 8 or 6  1 x 8 by 4  1 x 12 by 8 or 6  1 x 16 by 8 or 6  1 x 24 by 8 or 6  1 x 32 by 8 or 6],
+    target_feature(enable = "avx2,fma")
+);
 #[cfg(target_arch = "x86_64")]
 kernels!(
     AVX512,

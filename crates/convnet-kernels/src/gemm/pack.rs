@@ -193,4 +193,3 @@ pub(crate) struct TapPlace {
     /// From one panel to the next.
     pub panel_step: usize,
 }
-

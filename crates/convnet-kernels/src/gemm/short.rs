@@ -1,7 +1,9 @@
-//! The innermost loop of sums so short that all their weights stay in registers.
+//! The innermost loop of sums so short that all their weights stay in registers or in the first-level cache.
 //!
 //! [`pixels`] goes along a row of pixels that lie at equal distances. For each it adds T products and writes the result; nothing
 //! is set up for each few pixels, as [`tile`](super::microkernel::tile) must, which takes as long as 200 products do.
+//!
+//! With few registers two vectors of filters at once share the numbers of a pixel: 6 × 2 sums take 8 loads for 12 multiply-adds.
 
 // Loops over constant ranges are what the compiler unrolls into registers.
 #![allow(clippy::needless_range_loop)]
@@ -18,7 +20,7 @@ pub(crate) struct Pixels {
     pub x_step: usize,
     /// From one of a pixel's rows to the next.
     pub x_row: usize,
-    /// The weights of these filters: a vector for each number of a pixel.
+    /// The weights of these filters: one or two vectors for each number of a pixel.
     pub weights: *const f32,
     /// From one weight to the next.
     pub weights_step: usize,
@@ -28,7 +30,7 @@ pub(crate) struct Pixels {
     pub y_step: usize,
     /// How many pixels.
     pub count: usize,
-    /// Filters that the vector really has.
+    /// Filters that the last vector really has.
     pub lanes: usize,
     /// Added at the end; or null.
     pub bias: *const f32,
@@ -46,8 +48,10 @@ pub(crate) struct ShortKernel {
     pub rows: usize,
     /// L
     pub length: usize,
-    /// [`pixels`]
-    pub run: unsafe fn(&Pixels),
+    /// [`pixels`] of one vector of filters.
+    pub one: unsafe fn(&Pixels),
+    /// That of two, where it is the better one.
+    pub two: Option<unsafe fn(&Pixels)>,
 }
 
 /// Runs a block with constants 0, 1, … below a number of at most 36.
@@ -64,75 +68,97 @@ macro_rules! unrolled {
     };
 }
 
-/// Computes one vector of filters at all pixels; T = R·L is the number of products, P the pixels that are computed side by side,
+/// Computes N vectors of filters at all pixels; T = R·L is the number of products, P the pixels that are computed side by side,
 /// so that no product waits for the one before it, and HALF the half of these.
 ///
 /// # Safety
 /// The CPU has the instructions of `V`, and the pointers of `t` hold what [`Pixels`] says.
 #[inline(always)]
-pub(crate) unsafe fn pixels<V: Vector, const L: usize, const T: usize, const P: usize, const HALF: usize>(t: &Pixels) {
+pub(crate) unsafe fn pixels<V: Vector, const L: usize, const T: usize, const P: usize, const HALF: usize, const N: usize>(t: &Pixels) {
     // SAFETY: by this function's contract.
     unsafe {
         let mut weights = [V::zero(); T];
-        unrolled!(T, NUMBER => {
-            weights[NUMBER] = V::load(t.weights.add(NUMBER * t.weights_step));
-        });
+        if N == 1 {
+            unrolled!(T, NUMBER => {
+                weights[NUMBER] = V::load(t.weights.add(NUMBER * t.weights_step));
+            });
+        }
         let rest = t.count % P;
         for first in (0..t.count - rest).step_by(P) {
-            group::<V, L, T, P>(t, &weights, first);
+            group::<V, L, T, P, N>(t, &weights, first);
         }
         // The last pixels are computed together with some that are known already.
         match rest {
             0 => {}
-            _ if rest > HALF && t.count >= P => group::<V, L, T, P>(t, &weights, t.count - P),
-            _ if rest <= HALF && t.count >= HALF => group::<V, L, T, HALF>(t, &weights, t.count - HALF),
-            _ => (t.count - rest..t.count).for_each(|first| group::<V, L, T, 1>(t, &weights, first)),
+            _ if rest > HALF && t.count >= P => group::<V, L, T, P, N>(t, &weights, t.count - P),
+            _ if rest <= HALF && t.count >= HALF => group::<V, L, T, HALF, N>(t, &weights, t.count - HALF),
+            _ => (t.count - rest..t.count).for_each(|first| group::<V, L, T, 1, N>(t, &weights, first)),
         }
     }
 }
 
-/// P pixels from `first` on.
+/// P pixels from `first` on. One vector's weights are given, those of two are read again.
 ///
 /// # Safety
 /// As [`pixels`], which has so many.
 #[inline(always)]
-unsafe fn group<V: Vector, const L: usize, const T: usize, const P: usize>(t: &Pixels, weights: &[V; T], first: usize) {
+unsafe fn group<V: Vector, const L: usize, const T: usize, const P: usize, const N: usize>(t: &Pixels, weights: &[V; T], first: usize) {
     // SAFETY: by this function's contract.
     unsafe {
         let x = t.x.add(first * t.x_step);
-        let mut sums = [V::zero(); P];
+        let mut sums = [[V::zero(); N]; P];
         unrolled!(T, NUMBER => {
             let place = x.add(NUMBER / L * t.x_row + NUMBER % L);
+            let mut w = [weights[NUMBER]; N];
+            if N > 1 {
+                for v in 0..N {
+                    w[v] = V::load(t.weights.add(NUMBER * t.weights_step + v * V::LANES));
+                }
+            }
             for p in 0..P {
-                sums[p] = V::splat(*place.add(p * t.x_step)).mul_add(weights[NUMBER], sums[p]);
+                let number = V::splat(*place.add(p * t.x_step));
+                for v in 0..N {
+                    sums[p][v] = number.mul_add(w[v], sums[p][v]);
+                }
             }
         });
         let whole = t.lanes == V::LANES;
-        let load = |from: *const f32| if whole { V::load(from) } else { V::load_first(from, t.lanes) };
+        let load = |from: *const f32, v: usize| {
+            let from = from.add(v * V::LANES);
+            if whole || v + 1 < N { V::load(from) } else { V::load_first(from, t.lanes) }
+        };
         if !t.bias.is_null() {
             for p in 0..P {
-                sums[p] = sums[p].add(load(t.bias));
+                for v in 0..N {
+                    sums[p][v] = sums[p][v].add(load(t.bias, v));
+                }
             }
         }
         if !t.residual.is_null() {
             for p in 0..P {
-                sums[p] = sums[p].add(load(t.residual.add((first + p) * t.y_step)));
+                for v in 0..N {
+                    sums[p][v] = sums[p][v].add(load(t.residual.add((first + p) * t.y_step), v));
+                }
             }
         }
         if t.relu {
             for p in 0..P {
-                sums[p] = sums[p].relu();
+                for v in 0..N {
+                    sums[p][v] = sums[p][v].relu();
+                }
             }
         }
         let y = t.y.add(first * t.y_step);
         for p in 0..P {
-            let y = y.add(p * t.y_step);
-            if !whole {
-                sums[p].store_first(y, t.lanes);
-            } else if t.streamed {
-                sums[p].stream(y);
-            } else {
-                sums[p].store(y);
+            for v in 0..N {
+                let y = y.add(p * t.y_step + v * V::LANES);
+                if !whole && v + 1 == N {
+                    sums[p][v].store_first(y, t.lanes);
+                } else if t.streamed {
+                    sums[p][v].stream(y);
+                } else {
+                    sums[p][v].store(y);
+                }
             }
         }
     }

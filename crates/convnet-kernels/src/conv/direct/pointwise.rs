@@ -359,7 +359,8 @@ mod tests {
         for (images, channels, size, filters, stride, groups) in [(3, 24, 9, 80, 2, 1), (2, 26, 23, 70, 3, 1), (40, 6, 8, 140, 2, 2)] {
             let window = Window::square(Axis { stride, ..Axis::new(1) });
             let shape = ConvShape::new(images, channels, [size, size], filters, window, groups).unwrap();
-            let numbers = |length: usize, period: usize| -> Vec<f32> { (0..length).map(|place| (place % period) as f32 / 7.0 - 0.9).collect() };
+            let numbers =
+                |length: usize, period: usize| -> Vec<f32> { (0..length).map(|place| (place % period) as f32 / 7.0 - 0.9).collect() };
             let (x, dy) = (numbers(shape.input_len(), 13), numbers(shape.output_len(), 17));
             for isa in Isa::available() {
                 assert!(pays(&shape, isa));

@@ -4,7 +4,6 @@
 //! sums rest in the output. Within a block a tile of pixels meets one panel of filters after the other, so that its
 //! pixels stay in the first-level cache.
 
-
 use super::geometry::{AxisTaps, Problem};
 use super::order::{Class, Order};
 use super::ranges::product;

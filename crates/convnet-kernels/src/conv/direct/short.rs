@@ -1,5 +1,5 @@
-//! Problems whose sums are so short that a vector of filters has all its weights in registers: images of one or three channels,
-//! and 1×1 convolutions of few channels.
+//! Problems whose sums are so short that the weights of a vector or two of filters stay in registers or near them: images of one or
+//! three channels, and 1×1 convolutions of few channels.
 //!
 //! Every output must see all of its taps inside the image, and these must be the rows of one stretch of numbers each.
 
@@ -14,7 +14,7 @@ use crate::gemm::{Kernels, Target};
 use crate::stream;
 use crate::{Isa, Machine};
 
-/// Pixels that meet one vector of filters after the other: their inputs and outputs stay in the first-level cache.
+/// Pixels that meet one vector of filters, or two, after the other: their inputs and outputs stay in the first-level cache.
 const SEGMENT: usize = 64;
 /// Pixels of a row that are worth loading the weights for.
 const SHORTEST: usize = 16;
@@ -83,7 +83,13 @@ impl Short<'_> {
         let products = self.kernel.rows * self.kernel.length;
         let panels = filters.div_ceil(kernels.panel());
         let at = |numbers: Option<&[f32]>, place: usize| numbers.map_or(std::ptr::null(), |numbers| numbers[place..].as_ptr());
-        for first in (0..filters).step_by(kernels.lanes) {
+        let mut first = 0;
+        while first < filters {
+            let left = filters - first;
+            let (run, vectors) = match self.kernel.two {
+                Some(two) if left > kernels.lanes => (two, 2),
+                _ => (self.kernel.one, 1),
+            };
             let filter = group * filters + first;
             let (panel, lane) = (group * panels + first / kernels.panel(), first % kernels.panel());
             let pixels = Pixels {
@@ -95,7 +101,7 @@ impl Short<'_> {
                 y: self.y.pointer().wrapping_add(to + filter),
                 y_step,
                 count: pixels.len(),
-                lanes: kernels.lanes.min(filters - first),
+                lanes: kernels.lanes.min(left - (vectors - 1) * kernels.lanes),
                 bias: at(self.epilogue.bias, filter),
                 residual: at(self.epilogue.residual, to + filter),
                 relu: self.epilogue.relu,
@@ -104,7 +110,8 @@ impl Short<'_> {
             // SAFETY: the kernel was chosen by the token of its instructions, and the lengths of all slices were checked. All taps
             // of all outputs are inside the image, so that the rows of these pixels are in `x`. The outputs of these pixels and
             // this group belong to this call alone: calls differ in line or segment.
-            unsafe { (self.kernel.run)(&pixels) }
+            unsafe { run(&pixels) }
+            first += vectors * kernels.lanes;
         }
     }
 }

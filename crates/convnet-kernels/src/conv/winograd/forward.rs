@@ -5,7 +5,6 @@
 //! back while they are still in the cache. Where there are many blocks, each is a piece of work from beginning to end.
 //! Where there are few, the inputs of some blocks are transformed first, and then blocks and panels are the pieces.
 
-
 use super::products;
 use super::transform::{Gather, MAX_INPUT, MAX_OUTPUT, OUTSIDE, Rows, Scatter, TAPS, Transform};
 use crate::conv::direct::geometry::Problem;

@@ -4,7 +4,6 @@
 //! of the output. Tiles are taken a block at a time; the sums of all products stay in working memory and are transformed
 //! to taps at the end, some channels at a time.
 
-
 use super::forward::{Frame, product_step, row_step};
 use super::products;
 use super::transform::{OUTSIDE, Rows, Scatter, TAPS, Transform};
