@@ -369,7 +369,7 @@ def main():
                     {"layers": layers, "ops": ops, "models": models, "train": train, "memory": memory, "start": start}[part](session, threads)
     finally:
         session.close()
-    report.write(session.raw, ROOT / "bench/RESULTS.md", ROOT / "bench/results.svg")
+    report.write(options.results, ROOT / "bench/RESULTS.md", ROOT / "bench/results.svg")
     if session.failures:
         raise SystemExit("\n".join(["failed:", *session.failures]))
 

@@ -1,5 +1,6 @@
 """The tables of ../RESULTS.md and its plot, from the raw results."""
 
+import json
 import math
 import statistics
 from collections import defaultdict
@@ -191,17 +192,38 @@ outputs once each; above 100 % of the bandwidth from memory they stayed in a cac
 Least and mean are over all cases of a row; the tables below hold every one."""
 
 
-def write(raw, path, plot):
-    """Writes the report and the plot."""
-    if not raw["cases"]:
-        return
+def write(folder, path, plot):
+    """Writes a report and a plot of the raw results of each machine in the folder: the one with the most cases is the report, which
+    sums up the others, and these lie beside their raw results."""
+    machines = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*.json"))]
+    machines = sorted([raw for raw in machines if raw["cases"]], key=lambda raw: -len(raw["cases"]))
+    for raw in machines[1:]:
+        name = raw["machine"]["name"]
+        write_one(raw, Path(folder) / f"{name}.md", Path(folder) / f"{name}.svg")
+    if machines:
+        write_one(machines[0], path, plot, [others for raw in machines[1:] for others in elsewhere(raw, Path(folder).name)])
+
+
+def targets(raw):
+    """What must be reached, and what was."""
+    rows, threads = by_row(raw), threads_of(raw)
+    missing = "not yet" if raw["machine"]["amx"] else "this CPU has no AMX"
+    return table(["work", "against", "threads", "target: mean (least)", "geometric mean", "least", "below the least", "reached"],
+                 [*summary(rows, threads), *[[name, against, "—", target, "not run", "", "", missing] for name, against, target in AMX_ROWS]])
+
+
+def elsewhere(raw, folder):
+    """The section on another machine."""
+    name = raw["machine"]["name"]
+    return [f"## On {raw['machine']['cpu']} with `{raw['machine']['isa']}`", "", *about(raw), "", *targets(raw), "",
+            f"Every case: [{folder}/{name}.md]({folder}/{name}.md)", ""]
+
+
+def write_one(raw, path, plot, others=()):
+    """Writes the report of one machine, with what there is to say of others, and its plot."""
     rows, threads = by_row(raw), threads_of(raw)
     lines = ["# Results", "", "Made by `bench/peers/compare.py`; not edited by hand.", "", *about(raw), "", NOTES, "",
-             f"![Ratios of every row]({Path(plot).name})", "", "## Against what must be reached", "",
-             *table(["work", "against", "threads", "target: mean (least)", "geometric mean", "least", "below the least", "reached"],
-                    [*summary(rows, threads),
-                     *[[name, against, "—", target, "not run", "", "", "this CPU has no AMX" if not raw["machine"]["amx"] else "not yet"]
-                       for name, against, target in AMX_ROWS]]), "",
+             f"![Ratios of every row]({Path(plot).name})", "", "## Against what must be reached", "", *targets(raw), "", *others,
              "## Where it falls short", "", "With the cause, or the likeliest one where none was measured.", "",
              *table(["work", "case", "threads", "ratio", "least", "why"], list(shortfalls(rows, threads))), ""]
     if again := list(reproduced(rows, threads)):

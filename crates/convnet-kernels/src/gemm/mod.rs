@@ -139,7 +139,7 @@ kernels!(
     avx2,
     std::arch::x86_64::__m256,
     [1 2 3 4 5 6],
-    [3 x 3 by 4  3 x 9 by 8 or 6  1 x 8 by 4  1 x 12 by 8 or 6  1 x 16 by 8 or 6  1 x 24 by 8 or 6  1 x 32 by 8 or 6],
+    [3 x 3 by 4  3 x 9 by 8 or 6  5 x 5 by 8 or 6  1 x 8 by 4  1 x 12 by 8 or 6  1 x 16 by 8 or 6  1 x 24 by 8 or 6  1 x 32 by 8 or 6],
     target_feature(enable = "avx2,fma")
 );
 #[cfg(target_arch = "x86_64")]
