@@ -13,6 +13,8 @@ REASONS = [
     ("convolution, backward to weights", r"c3 .*w3", "27 sums for each filter, in blocks of 14 numbers by one vector"),
     ("depthwise, forward", r"n1 c32 ", "memory is the limit of both"),
     ("convolution, ", r"n16 c64 56x56 -> 64 w1", "larger than the caches: 12.8 MB are read and as many written, for 32 multiply-adds a number"),
+    ("convolution, backward to weights", r"c128 28x28 .*w1 s1|c\d+ (14x14|7x7) .*w1 s1", "the output gradients of neighbouring pixels lie a multiple of 2 or 4 KiB "
+                                                                                     "apart and displace each other from the caches"),
     ("convolution, backward to weights", r"w1 s2", "every second pixel of few channels is read from memory: one to four cache lines, and a gap of as many"),
     ("convolution, backward to weights", r"w3 s2", "each pixel is read again for each of its taps, from the second-level cache"),
     ("depthwise, backward to input", r"s2", "each of the four phases has one to four of the nine taps, for a result of 4.8 MB"),
