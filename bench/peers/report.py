@@ -195,13 +195,14 @@ Least and mean are over all cases of a row; the tables below hold every one."""
 def write(folder, path, plot):
     """Writes a report and a plot of the raw results of each machine in the folder: the one with the most cases is the report, which
     sums up the others, and these lie beside their raw results."""
-    machines = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*.json"))]
-    machines = sorted([raw for raw in machines if raw["cases"]], key=lambda raw: -len(raw["cases"]))
-    for raw in machines[1:]:
-        name = raw["machine"]["name"]
-        write_one(raw, Path(folder) / f"{name}.md", Path(folder) / f"{name}.svg")
+    machines = [(file, json.loads(file.read_text())) for file in sorted(Path(folder).glob("*.json"))]
+    machines = sorted([machine for machine in machines if machine[1]["cases"]], key=lambda machine: -len(machine[1]["cases"]))
+    others = []
+    for file, raw in machines[1:]:
+        write_one(raw, file.with_suffix(".md"), file.with_suffix(".svg"))
+        others += elsewhere(raw, f"{file.parent.name}/{file.stem}.md")
     if machines:
-        write_one(machines[0], path, plot, [others for raw in machines[1:] for others in elsewhere(raw, Path(folder).name)])
+        write_one(machines[0][1], path, plot, others)
 
 
 def targets(raw):
@@ -212,11 +213,10 @@ def targets(raw):
                  [*summary(rows, threads), *[[name, against, "—", target, "not run", "", "", missing] for name, against, target in AMX_ROWS]])
 
 
-def elsewhere(raw, folder):
-    """The section on another machine."""
-    name = raw["machine"]["name"]
+def elsewhere(raw, link):
+    """The section on another machine, whose own report is behind the link."""
     return [f"## On {raw['machine']['cpu']} with `{raw['machine']['isa']}`", "", *about(raw), "", *targets(raw), "",
-            f"Every case: [{folder}/{name}.md]({folder}/{name}.md)", ""]
+            f"Every case: [{link}]({link})", ""]
 
 
 def write_one(raw, path, plot, others=()):

@@ -145,6 +145,7 @@ fn pack(machine: &Machine, shape: &ConvShape, pass: Pass, weights: &[f32], packe
         return narrow::pack(shape, panel, weights, packed);
     }
     let problem = problem(shape, machine.isa, pass);
+    let packed = &mut packed[..packed_len(shape, machine.isa, pass)];
     let mut orders = problem.phases().map(|phase| problem.weight_order(shape, phase));
     // Where one phase has all taps, the others have none.
     match orders.find(WeightOrder::has_all_taps) {
